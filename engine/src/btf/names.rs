@@ -1,0 +1,65 @@
+//! Names: essential names and their hashes.
+
+/// Hash of an essential name. Stable: it may be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NameHash(pub u64);
+
+impl NameHash {
+    /// Hashes `essential`, a name already cut by [`essential_name`]. XXH3-64, no seed.
+    #[inline]
+    pub fn of(essential: &[u8]) -> Self {
+        Self(xxhash_rust::xxh3::xxh3_64(essential))
+    }
+}
+
+/// Length of `name` without its flavor: up to the last `___` that has a non-underscore on both sides.
+///
+/// Source: `bpf_core_essential_name_len`, libbpf.
+#[inline]
+pub fn essential_len(name: &[u8]) -> usize {
+    // Nearly every name has no `___` at all: look for it before judging where it stands.
+    let mut end = name.len();
+    while let Some(at) = memchr::memrchr(b'_', name.get(..end).unwrap_or_default()) {
+        // `at` is the last underscore of a run; the run has to be exactly three long, and not at either end.
+        let run = name.get(..=at).unwrap_or_default().iter().rev().take_while(|&&b| b == b'_').count();
+        let start = at + 1 - run;
+        if run == 3 && start > 0 && at + 1 < name.len() {
+            return start;
+        }
+        end = start;
+    }
+    name.len()
+}
+
+/// `name` without its flavor.
+#[inline]
+pub fn essential_name(name: &[u8]) -> &[u8] {
+    name.get(..essential_len(name)).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that flavors are cut where libbpf cuts them, and nowhere else (spec 5.2).
+    #[test]
+    fn essential_names_are_cut_at_the_last_well_formed_separator() {
+        for (name, want) in [
+            ("a___b", "a"),
+            ("a___b___c", "a___b"),
+            ("a____b", "a____b"),
+            ("a___", "a___"),
+            ("___b", "___b"),
+            ("a__b", "a__b"),
+            ("s___x__1", "s"),
+            ("s___err__a", "s"),
+            ("_a___b", "_a"),
+            ("a___b____c", "a"),
+            ("", ""),
+            ("____", "____"),
+            ("x", "x"),
+        ] {
+            assert_eq!(essential_name(name.as_bytes()), want.as_bytes(), "{name}");
+        }
+    }
+}

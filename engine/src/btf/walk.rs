@@ -1,0 +1,139 @@
+//! Walks along type chains: modifiers, sizes, pointer size.
+
+use super::{Btf, Type, TypeId};
+use crate::format::btf::Kind;
+
+/// Steps that libbpf's `btf__resolve_size` takes before it gives up (`MAX_RESOLVE_DEPTH`).
+const RESOLVE_DEPTH_MAX: u32 = 32;
+
+/// Why a type has no size. The names are those of the errno values that libbpf returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeError {
+    /// `-EINVAL`: void, a forward declaration, a function, or a chain of more than 32 types.
+    Invalid,
+    /// `-E2BIG`: more than 2^32 - 1 bytes.
+    TooBig,
+}
+
+impl SizeError {
+    /// The errno, negative.
+    pub fn errno(self) -> i32 {
+        match self {
+            Self::Invalid => -22,
+            Self::TooBig => -7,
+        }
+    }
+}
+
+impl<'data> Btf<'data> {
+    /// Strips CONST, VOLATILE, RESTRICT, TYPE_TAG and TYPEDEF; returns the first other type.
+    ///
+    /// `None` if the chain leads to a type that does not exist or, `HARDEN`, never ends; libbpf loops on
+    /// a cycle.
+    #[inline]
+    pub fn skip_mods_and_typedefs(&self, id: TypeId) -> Option<(TypeId, Type<'data>)> {
+        let mut id = id;
+        let mut ty = self.ty(id)?;
+        let mut steps_left = self.type_count();
+        while ty.kind.is_mod_or_typedef() {
+            steps_left = steps_left.checked_sub(1)?;
+            id = ty.target();
+            ty = self.ty(id)?;
+        }
+        Some((id, ty))
+    }
+
+    /// Strips ARRAYs as well, down to the innermost element.
+    pub fn skip_to_innermost_element(&self, id: TypeId) -> Option<(TypeId, Type<'data>)> {
+        let mut steps_left = self.type_count();
+        let (mut id, mut ty) = self.skip_mods_and_typedefs(id)?;
+        while ty.kind == Kind::Array {
+            steps_left = steps_left.checked_sub(1)?;
+            (id, ty) = self.skip_mods_and_typedefs(ty.array().elem)?;
+        }
+        Some((id, ty))
+    }
+
+    /// Size of a type in bytes. Source: `btf__resolve_size`, libbpf.
+    ///
+    /// # Errors
+    /// [`SizeError`], as libbpf's errno.
+    pub fn resolve_size(&self, id: TypeId) -> Result<u32, SizeError> {
+        let mut id = id;
+        let mut nelems: u32 = 1;
+        for _ in 0..RESOLVE_DEPTH_MAX {
+            let ty = self.ty(id).ok_or(SizeError::Invalid)?;
+            let size = match ty.kind {
+                Kind::Int
+                | Kind::Struct
+                | Kind::Union
+                | Kind::Enum
+                | Kind::Enum64
+                | Kind::Float
+                | Kind::Datasec => ty.size(),
+                Kind::Ptr => self.pointer_size(),
+                Kind::Typedef
+                | Kind::Volatile
+                | Kind::Const
+                | Kind::Restrict
+                | Kind::Var
+                | Kind::DeclTag
+                | Kind::TypeTag => {
+                    id = ty.target();
+                    continue;
+                }
+                Kind::Array => {
+                    let array = ty.array();
+                    // A product of zero stays zero, and the element has to have a size all the same.
+                    nelems = nelems.checked_mul(array.nelems).ok_or(SizeError::TooBig)?;
+                    id = array.elem;
+                    continue;
+                }
+                Kind::Void | Kind::Fwd | Kind::Func | Kind::FuncProto | Kind::Unknown(_) => {
+                    return Err(SizeError::Invalid);
+                }
+            };
+            return nelems.checked_mul(size).ok_or(SizeError::TooBig);
+        }
+        Err(SizeError::Invalid)
+    }
+
+    /// Size of a pointer in bytes, see [`Btf::with_pointer_size`].
+    #[inline]
+    pub fn pointer_size(&self) -> u32 {
+        self.pointer_size.unwrap_or(8)
+    }
+
+    /// Sets the size of a pointer where the container knows it: 8 in BPF objects, the ELF class elsewhere.
+    #[must_use]
+    pub fn with_pointer_size(self, pointer_size: u32) -> Self {
+        Self { pointer_size: Some(pointer_size), ..self }
+    }
+
+    /// libbpf's guess for raw BTF: the size of the first type called `long`, in any of its spellings.
+    ///
+    /// `None` without such a type. QUIRK: libbpf then takes the size of a pointer on the machine that it
+    /// runs on; here that is always 8, so that the answer does not depend on where it is asked.
+    pub(super) fn guess_pointer_size(&self) -> Option<u32> {
+        const LONGS: [&[u8]; 11] = [
+            b"long",
+            b"long int",
+            b"int long",
+            b"unsigned long",
+            b"long unsigned",
+            b"unsigned long int",
+            b"unsigned int long",
+            b"long unsigned int",
+            b"long int unsigned",
+            b"int unsigned long",
+            b"int long unsigned",
+        ];
+        if let Some(known) = self.base.as_ref().and_then(|base| base.pointer_size) {
+            return Some(known);
+        }
+        self.own_types()
+            .filter(|(_, ty)| ty.kind == Kind::Int && matches!(ty.size(), 4 | 8))
+            .find(|(_, ty)| LONGS.contains(&self.name(ty.name_off)))
+            .map(|(_, ty)| ty.size())
+    }
+}

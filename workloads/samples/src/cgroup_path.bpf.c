@@ -1,0 +1,122 @@
+/* Array elements, flexible arrays and pointers used as arrays.
+ *
+ * cgroup.ancestor_ids[] held numbers; since 6.1 ancestors[] holds pointers. pid.numbers was declared
+ * with one element and is flexible since 6.6, so element 2 is out of bounds on older kernels. The CPU
+ * mask and the name of a map are plain arrays whose lengths differ.
+ *
+ * Targets: bpfel
+ */
+#include "core.h"
+
+struct kernfs_node {
+	u64 id;
+	const char *name;
+} core;
+
+struct cgroup_subsys_state {
+	int id;
+} core;
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	int level;
+	struct kernfs_node *kn;
+	struct cgroup *ancestors[];
+} core;
+
+struct cgroup___old {
+	u64 ancestor_ids[];
+} core;
+
+struct upid {
+	int nr;
+} core;
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[];
+} core;
+
+struct signal_struct {
+	struct pid *pids[4];
+} core;
+
+struct cpumask {
+	unsigned long bits[4];
+} core;
+
+struct task_struct {
+	struct pid *thread_pid;
+	struct signal_struct *signal;
+	struct cpumask cpus_mask;
+	char comm[16];
+} core;
+
+struct softirq_action {
+	void (*action)(struct softirq_action *);
+} core;
+
+struct event {
+	u64 cgroup_id;
+	u64 parent_id;
+	u64 mask;
+	char name[64];
+	int pid;
+	int session;
+	int nested_pid;
+	char initial;
+};
+
+struct {
+	MAP_PARAM(type, MAP_RINGBUF);
+	MAP_PARAM(max_entries, 65536);
+} events SEC(".maps");
+
+static inline_always u64 ancestor_id(struct cgroup *cgroup)
+{
+	if (field_exists(cgroup->ancestors))
+		return READ(READ(READ(cgroup, ancestors[1]), kn), id);
+	return READ((struct cgroup___old *)cgroup, ancestor_ids[1]);
+}
+
+SEC("tp_btf/cgroup_attach_task")
+int attach(u64 *ctx)
+{
+	struct cgroup *cgroup = (void *)ctx[0];
+	struct task_struct *task = (void *)ctx[2];
+	struct pid *pid = READ(task, thread_pid);
+	struct pid *session = READ(READ(task, signal), pids[3]);
+	struct event event = {};
+
+	event.cgroup_id = READ(READ(cgroup, kn), id);
+	if (READ(cgroup, level) > 1)
+		event.parent_id = ancestor_id(cgroup);
+	probe_read_str(event.name, sizeof(event.name), READ(READ(cgroup, kn), name));
+	event.pid = READ(pid, numbers[0].nr);
+	event.session = READ(session, numbers[0].nr);
+	if (READ(pid, level) >= 2 && field_exists(pid->numbers[2].nr))
+		event.nested_pid = READ(pid, numbers[2].nr);
+	event.mask = READ(task, cpus_mask.bits[3]);
+	event.initial = READ(task, comm[0]);
+	ringbuf_output(&events, &event, sizeof(event), 0);
+	return 0;
+}
+
+/* The record's first index is not 0 here: a kernel where the struct is bigger moves the third element. */
+SEC("raw_tp/softirq_entry")
+int third_of_table(u64 *ctx)
+{
+	struct softirq_action *table = (void *)ctx[0];
+	struct cgroup_subsys_state *states = (void *)ctx[1];
+	struct event event = {};
+
+	event.cgroup_id = (u64)READ(table, action);
+	event.mask = (u64)READ(&table[2], action);
+	event.session = READ(&states[3], id);
+	event.pid = field_size(states[1]) + field_size(MEMBER(struct task_struct, comm)) +
+		    field_size(MEMBER(struct cpumask, bits[0]));
+	ringbuf_output(&events, &event, sizeof(event), 0);
+	return 0;
+}
+
+LICENSE;
