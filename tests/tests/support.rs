@@ -107,8 +107,11 @@ fn every_kind_of_type_is_accepted_by_libbpf() {
         let mut split = BtfBuilder::split(&b);
         split.structure("m", 4, &[Member::new("a", int, 0)]);
         oracle.set_target(&b.finish(), &[split.finish()]).expect("a valid module");
-        b.header_len(32);
-        oracle.set_target(&b.finish(), &[]).expect("a long header");
+        if order == ByteOrder::Little {
+            // libbpf 1.7 cannot swap a header that is longer than it knows.
+            b.header_len(32);
+            oracle.set_target(&b.finish(), &[]).expect("a long header");
+        }
     }
     let mut bad = BtfBuilder::new(ByteOrder::Little);
     bad.ptr(77);

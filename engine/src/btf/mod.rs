@@ -5,6 +5,7 @@
 //! byte order. The rules are those of libbpf's `src/btf.c`; where libbpf would loop or read out of
 //! bounds on hostile input, this module stops (`HARDEN` in the comments).
 
+mod display;
 mod distilled;
 mod error;
 mod names;

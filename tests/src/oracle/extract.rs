@@ -30,6 +30,21 @@ pub struct ExtractedObject {
     pub order: ByteOrder,
 }
 
+/// The bytes of the first section called `name` of an ELF64 file.
+#[must_use]
+pub fn elf_section<'a>(file: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let order = byte_order(file)?;
+    section_headers(&View { data: file, order })?.iter().find(|h| h.name == name).map(|h| h.data)
+}
+
+fn byte_order(file: &[u8]) -> Option<ByteOrder> {
+    match file.get(..6) {
+        Some([0x7f, b'E', b'L', b'F', 2, 1]) => Some(ByteOrder::Little),
+        Some([0x7f, b'E', b'L', b'F', 2, 2]) => Some(ByteOrder::Big),
+        _ => None,
+    }
+}
+
 struct View<'a> {
     data: &'a [u8],
     order: ByteOrder,
@@ -70,11 +85,7 @@ struct SectionHeader<'a> {
 /// # Errors
 /// If the file is not an ELF64 object, or has no `.BTF`, or no CO-RE records, or is damaged.
 pub fn extract(file: &[u8]) -> Result<ExtractedObject, ExtractError> {
-    let order = match file.get(..6) {
-        Some([0x7f, b'E', b'L', b'F', 2, 1]) => ByteOrder::Little,
-        Some([0x7f, b'E', b'L', b'F', 2, 2]) => ByteOrder::Big,
-        _ => return Err(ExtractError("not an ELF64 file")),
-    };
+    let order = byte_order(file).ok_or(ExtractError("not an ELF64 file"))?;
     let headers =
         section_headers(&View { data: file, order }).ok_or(ExtractError("damaged section headers"))?;
     let find = |name: &str| headers.iter().find(|h| h.name == name).map(|h| h.data);

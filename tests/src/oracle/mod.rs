@@ -13,6 +13,6 @@ mod extract;
 mod parent;
 pub mod wire;
 
-pub use extract::{ExtractError, ExtractedObject, extract};
+pub use extract::{ExtractError, ExtractedObject, elf_section, extract};
 pub use parent::{Oracle, OracleError};
 pub use wire::{Answer, CodeSection, Options, Program, Record, Stage, Status};

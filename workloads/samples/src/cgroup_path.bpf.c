@@ -1,8 +1,8 @@
 /* Array elements, flexible arrays and pointers used as arrays.
  *
- * cgroup.ancestor_ids[] held numbers; since 6.1 ancestors[] holds pointers. pid.numbers was declared
- * with one element and is flexible since 6.6, so element 2 is out of bounds on older kernels. The CPU
- * mask and the name of a map are plain arrays whose lengths differ.
+ * cgroup.ancestor_ids[] held numbers; on newer kernels ancestors[] holds pointers. pid.numbers was
+ * declared with one element and became flexible, so element 2 is out of bounds on older kernels. The CPU
+ * mask is a plain array whose length depends on the kernel's configuration.
  *
  * Targets: bpfel
  */
@@ -52,8 +52,17 @@ struct task_struct {
 	char comm[16];
 } core;
 
-struct softirq_action {
-	void (*action)(struct softirq_action *);
+struct netdev_queue {
+	unsigned long state;
+} core;
+
+struct net_device {
+	unsigned int num_tx_queues;
+	struct netdev_queue *_tx;
+} core;
+
+struct sk_buff {
+	struct net_device *dev;
 } core;
 
 struct event {
@@ -102,20 +111,21 @@ int attach(u64 *ctx)
 	return 0;
 }
 
-/* The record's first index is not 0 here: a kernel where the struct is bigger moves the third element. */
-SEC("raw_tp/softirq_entry")
-int third_of_table(u64 *ctx)
-{
-	struct softirq_action *table = (void *)ctx[0];
-	struct cgroup_subsys_state *states = (void *)ctx[1];
-	struct event event = {};
+u64 stopped = 0;
+u64 queue_size = 0;
 
-	event.cgroup_id = (u64)READ(table, action);
-	event.mask = (u64)READ(&table[2], action);
-	event.session = READ(&states[3], id);
-	event.pid = field_size(states[1]) + field_size(MEMBER(struct task_struct, comm)) +
-		    field_size(MEMBER(struct cpumask, bits[0]));
-	ringbuf_output(&events, &event, sizeof(event), 0);
+/* A pointer used as an array: the record's first index is not 0, and counts in the kernel's size. */
+SEC("tp_btf/net_dev_queue")
+int third_queue(u64 *ctx)
+{
+	struct sk_buff *skb = (void *)ctx[0];
+	struct netdev_queue *queues = skb->dev->_tx;
+
+	if (skb->dev->num_tx_queues > 2)
+		stopped += READ(&queues[2], state) & 1;
+	queue_size = field_size(queues[1]);
+	stopped += field_size(MEMBER(struct task_struct, cpus_mask.bits)) +
+		   field_size(MEMBER(struct task_struct, cpus_mask.bits[0]));
 	return 0;
 }
 

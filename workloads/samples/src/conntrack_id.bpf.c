@@ -1,9 +1,9 @@
 /* On purpose fatal: asks for the id of a kernel type that newer kernels have twice.
  *
- * Since 6.0 there is `struct nf_conn___init` beside `struct nf_conn`, meant as its flavour, so both are
+ * Newer kernels have `struct nf_conn___init` beside `struct nf_conn`, meant as its flavour, so both are
  * candidates for nf_conn. Their ids differ, the answer is ambiguous, and the loader refuses the object.
- * Older kernels have one, and there everything resolves. The second program reads a member that only
- * nf_conn has, which stays unambiguous everywhere, as long as it is not in the same object.
+ * Older kernels have one, and there everything resolves. The second program alone would resolve on both:
+ * only nf_conn has the members that it reads.
  *
  * Targets: bpfel bpfeb
  */

@@ -88,11 +88,13 @@ static void *(*const per_cpu_ptr)(const void *percpu, u32 cpu) = (void *)153;
 			   ((raw) << field_lshift(f)) >> field_rshift(f))
 
 /* The bitfield `p->f`, loaded directly. The load's width is the kernel's, known only after relocation,
- * so all four are compiled and three of them end up unreachable.
+ * so all four are compiled and three of them end up unreachable. The empty asm keeps the offset out of
+ * the loads: a load with a record of its own is resized to the member's width, or poisoned if it cannot be.
  */
 #define LOAD_BITS(p, f)                                                     \
 	({                                                                  \
 		const void *at_ = (const void *)(p) + field_offset((p)->f); \
+		asm volatile("" : "+r"(at_));                               \
 		u64 raw_ = 0;                                               \
 		switch (field_size((p)->f)) {                               \
 		case 1: raw_ = *(const volatile u8 *)at_; break;            \

@@ -1,7 +1,7 @@
 /* Enumerators: whether the kernel knows them and what they are worth there, in 32 and 64 bits.
  *
  * Values that move (skb_drop_reason), features found by their enumerator (bpf_func_id, bpf_link_type,
- * cgroup_subsys_id), 64-bit enums that kernels before 6.2 describe with 32 bits only (hmm_pfn_flags,
+ * cgroup_subsys_id), 64-bit enums of which older BTF keeps the low 32 bits of each value (hmm_pfn_flags,
  * perf_callchain_context), an enum that few kernels have (scx_enq_flags), and a signed 64-bit enum that
  * no kernel has.
  *

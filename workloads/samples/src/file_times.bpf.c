@@ -1,7 +1,7 @@
 /* Three generations of one member, chosen at load time: inode.i_atime, __i_atime (6.7), i_atime_sec (6.11).
  *
  * The oldest two are structs, the newest is a plain integer, and the dentry's inline name changed from
- * an array to a union with the array inside (6.14). Programs of the kinds lsm, fentry and fexit.
+ * an array to a union with the array inside. Programs of the kinds lsm, fentry and fexit.
  *
  * Targets: bpfel
  */

@@ -49,6 +49,14 @@ struct hrtimer_cpu_base {
 	unsigned int hres_active : 1;
 } core;
 
+struct hrtimer_clock_base {
+	struct hrtimer_cpu_base *cpu_base;
+} core;
+
+struct hrtimer {
+	struct hrtimer_clock_base *base;
+} core;
+
 struct {
 	MAP_PARAM(type, MAP_ARRAY);
 	MAP_PARAM(max_entries, 32);
@@ -115,13 +123,27 @@ int route(u64 *ctx)
 	return 0;
 }
 
-SEC("kprobe/hrtimer_interrupt")
-int timer(void *ctx)
+/* On purpose without LOAD_BITS: the offset becomes part of the load, which is poisoned where the local
+ * bitfield is a plain member of the kernel, although the load itself would be right there.
+ */
+SEC("fentry/fib6_del")
+int route_deleted(u64 *ctx)
 {
-	struct hrtimer_cpu_base *base = current_task();
+	struct fib6_info *route = (void *)ctx[0];
+	const void *at = (const void *)route + field_offset(route->offload);
 
-	add(29, READ_BITS(base, hres_active));
-	add(30, READ(base, cpu));
+	add(29, *(const volatile u8 *)at != 0);
+	return 0;
+}
+
+SEC("tp_btf/hrtimer_start")
+int timer(u64 *ctx)
+{
+	struct hrtimer *timer = (void *)ctx[0];
+	struct hrtimer_cpu_base *base = READ(READ(timer, base), cpu_base);
+
+	add(30, READ_BITS(base, hres_active));
+	add(31, READ(base, cpu));
 	return 0;
 }
 

@@ -1,9 +1,10 @@
 /* Direct loads of integers whose width differs between kernels: the instruction's size is rewritten too.
  *
  * neighbour.flags u8 to u32, cgroup.subtree_control u16 to u32, dl_rq.dl_nr_running unsigned long to
- * unsigned int, irq_desc.tot_count unsigned int to unsigned long. That works for unsigned integers only:
- * task_struct.on_cpu is signed, and where it shrank to one byte (7.x) its load is poisoned, as is that
- * of net_device.priv_flags where it became a bitfield.
+ * unsigned int, irq_desc.tot_count unsigned int to unsigned long, net_device.operstate declared wide here
+ * and narrow on older kernels. That works for unsigned integers only: task_struct.on_cpu is signed here,
+ * and where it shrank to one byte its load is poisoned, as is that of net_device.priv_flags where that
+ * became a bitfield.
  *
  * Targets: bpfel bpfeb
  */

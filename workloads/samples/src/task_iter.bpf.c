@@ -37,7 +37,7 @@ struct rq {
 } core;
 
 extern const struct rq runqueues ksym weak;
-extern const void jiffies_64 ksym;
+extern const void jiffies_64 ksym weak;
 extern struct task_struct *bpf_task_acquire(struct task_struct *task) ksym weak;
 extern void bpf_task_release(struct task_struct *task) ksym weak;
 extern unsigned int LINUX_KERNEL_VERSION kconfig;
@@ -93,7 +93,8 @@ int wakeup(u64 *ctx)
 			bpf_task_release(task);
 		}
 	}
-	probe_read(&ticks, sizeof(ticks), &jiffies_64);
+	if (&jiffies_64)
+		probe_read(&ticks, sizeof(ticks), &jiffies_64);
 	return 0;
 }
 

@@ -10,13 +10,18 @@
 
 struct task_struct {
 	pid_t pid;
-	char comm[16];
+	struct task_struct *real_parent;
 } core;
 
-/* Never equal to the kernel's: no kernel has this member in it. */
+/* The type exists, the member does not, so it never matches. */
 struct task_struct___strange {
 	pid_t pid;
 	struct task_struct *no_kernel_has_this;
+} core;
+
+/* Never matches either: clang describes char as signed, the kernel's BTF as unsigned. */
+struct task_struct___named {
+	char comm[16];
 } core;
 
 struct sk_buff;
@@ -31,11 +36,12 @@ struct mm_rss_stat {
 } core;
 
 struct folio {
-	unsigned long flags;
+	unsigned long private;
 } core;
 
-union thread_union {
-	unsigned long stack[2048];
+union bpf_attr {
+	u32 map_type;
+	u64 batch;
 } core;
 
 /* A struct in every kernel, so a union of that name is a different type. */
@@ -70,7 +76,7 @@ int existence(void *ctx)
 	bits |= (u64)type_exists(struct task_struct___strange) << 1;
 	bits |= (u64)type_exists(struct mm_rss_stat) << 2;
 	bits |= (u64)type_exists(struct folio) << 3;
-	bits |= (u64)type_exists(union thread_union) << 4;
+	bits |= (u64)type_exists(union bpf_attr) << 4;
 	bits |= (u64)type_exists(union list_head___union) << 5;
 	bits |= (u64)type_exists(blk_opf_t) << 6;
 	bits |= (u64)type_exists(file_ref_t) << 7;
@@ -86,8 +92,8 @@ int matching(void *ctx)
 
 	bits |= (u64)type_matches(struct task_struct) << 16;
 	bits |= (u64)type_matches(struct task_struct___strange) << 17;
-	bits |= (u64)type_matches(blk_opf_t) << 18;
-	bits |= (u64)type_matches(struct folio) << 19;
+	bits |= (u64)type_matches(struct task_struct___named) << 18;
+	bits |= (u64)type_matches(blk_opf_t) << 19;
 	bits |= (u64)type_matches(btf_trace_sched_switch___plain) << 20;
 	bits |= (u64)type_matches(btf_trace_sched_switch___state) << 21;
 	bits |= (u64)type_matches(btf_trace_kfree_skb___plain) << 22;
@@ -104,7 +110,7 @@ int size(void *ctx)
 	sizes[1] = type_size(struct sock);
 	sizes[2] = type_size(struct mm_rss_stat);
 	sizes[3] = type_size(struct folio);
-	sizes[4] = type_size(union thread_union);
+	sizes[4] = type_size(union bpf_attr);
 	sizes[5] = type_size(file_ref_t);
 	sizes[6] = type_size(blkcnt_t);
 	sizes[7] = type_size(enum skb_drop_reason);

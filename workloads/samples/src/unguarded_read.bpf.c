@@ -1,11 +1,11 @@
 /* On purpose wrong: members that newer kernels do not have are read without asking first.
  *
  * Where such a member is missing the instruction is poisoned, and the verifier refuses the program as
- * soon as it reaches it. The programs break at different times, so one object shows every mixture:
- * `reference_count` 6.13 (file.f_count became f_ref), `access_time` 6.7 (inode.i_atime), `page_flags`
- * 6.18 (the member is still there, but as a struct, which an integer does not match), `oom_group`
- * wherever task_struct.memcg_in_oom is gone, `never_there` on every kernel, and `dead_branch` nowhere,
- * since its missing member stands in a branch that no kernel takes.
+ * soon as it reaches it. The programs break at different kernels, so one object shows every mixture:
+ * `access_time` since inode.i_atime was renamed (6.7), `oom_group` since task_struct.memcg_in_oom is gone
+ * (by 6.12), `reference_count` since file.f_count became f_ref (6.13), `page_flags` since page.flags is a
+ * struct, which an integer does not match (by 6.18), `never_there` always, and `dead_branch` never: its
+ * missing member stands in a branch that no kernel takes.
  *
  * Targets: bpfel bpfeb
  */

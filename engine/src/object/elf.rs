@@ -1,0 +1,232 @@
+//! The ELF side of an object: executable sections, functions, `.BTF`, and what libbpf refuses.
+//!
+//! Source: `bpf_object__elf_init`, `bpf_object__elf_collect`, `bpf_object__add_programs`, libbpf.
+
+use hashbrown::HashSet;
+use object::elf::{
+    EM_BPF, EM_NONE, ET_REL, FileHeader64, SHF_EXECINSTR, SHT_PROGBITS, SHT_REL, SHT_STRTAB,
+    SHT_SYMTAB, STB_LOCAL, STT_FUNC,
+};
+use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym, SymbolTable};
+use object::{Endianness, SectionIndex};
+
+use super::attach::AttachTarget;
+use super::{CodeSection, ObjectError, Program, Refusal};
+use crate::format::Endian;
+use crate::format::insn::INSN_LEN;
+
+/// Address-significance table that LLVM adds; libbpf knows its number, the `object` crate does not.
+const SHT_LLVM_ADDRSIG: u32 = 0x6fff_4c03;
+
+type Header = FileHeader64<Endianness>;
+
+/// What an object's ELF sections hold.
+pub(super) struct Sections<'data> {
+    pub(super) endian: Endian,
+    pub(super) elf_endian: Endianness,
+    pub(super) btf: Option<&'data [u8]>,
+    pub(super) btf_ext: Option<&'data [u8]>,
+    pub(super) code: Vec<CodeSection<'data>>,
+    /// Sorted by section and offset.
+    pub(super) programs: Vec<Program<'data>>,
+    pub(super) symbols: SymbolTable<'data, Header>,
+    /// Maps defined by BTF or struct_ops: libbpf does not open the object without usable BTF.
+    pub(super) needs_btf: bool,
+    pub(super) refused: Option<Refusal>,
+}
+
+/// Sections that libbpf passes over before it looks at their contents.
+fn is_ignored(header: &<Header as FileHeader>::SectionHeader, endian: Endianness, name: &[u8]) -> bool {
+    let kind = header.sh_type(endian);
+    let target = name.strip_prefix(b".rel").unwrap_or(b"");
+    kind == SHT_STRTAB
+        || kind.0 == SHT_LLVM_ADDRSIG
+        || kind == SHT_PROGBITS && header.sh_size(endian) == 0 && name == b".text"
+        || name.starts_with(b".debug_")
+        || target.starts_with(b".debug_")
+        || target == b".BTF"
+        || target == b".BTF.ext"
+}
+
+impl<'data> Sections<'data> {
+    pub(super) fn parse(data: &'data [u8]) -> Result<Self, ObjectError> {
+        let header = check_header(data)?;
+        let broken = |offset: u64| {
+            move |error: object::read::Error| ObjectError::BrokenElf { offset, what: error.to_string() }
+        };
+        let endian = header.endian().map_err(broken(5))?;
+        let table_at = header.e_shoff(endian);
+        let table = header.sections(endian, data).map_err(broken(table_at))?;
+        let header_at = |index: SectionIndex| table_at + index.0 as u64 * u64::from(header.e_shentsize(endian));
+
+        let mut this = Self {
+            endian: if data.get(5) == Some(&1) { Endian::Little } else { Endian::Big },
+            elf_endian: endian,
+            btf: None,
+            btf_ext: None,
+            code: Vec::new(),
+            programs: Vec::new(),
+            symbols: SymbolTable::default(),
+            needs_btf: false,
+            refused: None,
+        };
+        this.find_symbols(&table, endian, data, &header_at)?;
+        let mut names = HashSet::new();
+        for (index, section) in table.enumerate().skip(1) {
+            let name = table.section_name(endian, section).map_err(broken(header_at(index)))?;
+            let is_first_of_name = names.insert(name);
+            if is_ignored(section, endian, name) {
+                continue;
+            }
+            let contents = section.data(endian, data).map_err(broken(header_at(index)))?;
+            let kind = section.sh_type(endian);
+            match name {
+                b"version" if contents.len() != 4 => {
+                    this.refuse(Refusal::FORMAT, "section 'version' is not 4 bytes long");
+                }
+                b"license" | b"version" => {}
+                b"maps" => this.refuse(
+                    Refusal::ENOTSUP,
+                    "map definitions in section 'maps' are not supported since libbpf 1.0",
+                ),
+                b".maps" => this.needs_btf = true,
+                b".BTF" | b".BTF.ext" => {
+                    if kind != SHT_PROGBITS {
+                        this.refuse(
+                            Refusal::FORMAT,
+                            format!("section {} is not PROGBITS", String::from_utf8_lossy(name)),
+                        );
+                    }
+                    *(if name == b".BTF" { &mut this.btf } else { &mut this.btf_ext }) = Some(contents);
+                }
+                _ if kind == SHT_PROGBITS && !contents.is_empty() => {
+                    if section.sh_flags(endian).0 & SHF_EXECINSTR.0 != 0 {
+                        this.code.push(CodeSection { name, is_first_of_name, data: contents });
+                        this.add_programs(name, index.0, contents);
+                    } else if matches!(
+                        name,
+                        b".struct_ops" | b".struct_ops.link" | b"?.struct_ops" | b"?.struct_ops.link"
+                    ) {
+                        this.needs_btf = true;
+                    }
+                }
+                _ if kind == SHT_REL => {
+                    let target = section.sh_info(endian) as usize;
+                    if section.sh_entsize(endian) != 16 || target >= table.len() {
+                        this.refuse(
+                            Refusal::FORMAT,
+                            format!("relocation section {} is malformed", String::from_utf8_lossy(name)),
+                        );
+                    }
+                }
+                _ => {}
+            }
+        }
+        this.programs.sort_by_key(|it| (it.code, it.offset));
+        Ok(this)
+    }
+
+    fn refuse(&mut self, errno: i32, what: impl Into<String>) {
+        self.refused.get_or_insert_with(|| Refusal::new(errno, what));
+    }
+
+    /// Takes the first symbol table. libbpf wants exactly one.
+    fn find_symbols(
+        &mut self,
+        table: &SectionTable<'data, Header>,
+        endian: Endianness,
+        data: &'data [u8],
+        header_at: &dyn Fn(SectionIndex) -> u64,
+    ) -> Result<(), ObjectError> {
+        let mut symtabs = table.enumerate().filter(|(_, it)| it.sh_type(endian) == SHT_SYMTAB);
+        match symtabs.next() {
+            None => self.refuse(Refusal::ENOENT, "there is no symbol table; is the object stripped?"),
+            Some((index, section)) => {
+                self.symbols = SymbolTable::parse(endian, data, table, index, section).map_err(|error| {
+                    ObjectError::BrokenElf { offset: header_at(index), what: error.to_string() }
+                })?;
+            }
+        }
+        if symtabs.next().is_some() {
+            self.refuse(Refusal::FORMAT, "there are several symbol tables");
+        }
+        Ok(())
+    }
+
+    /// Every function symbol of an executable section, the last one in `code`, is a program.
+    fn add_programs(&mut self, section: &'data [u8], index: usize, contents: &'data [u8]) {
+        let code = self.code.len() - 1;
+        let is_text = section == b".text";
+        let shown = || String::from_utf8_lossy(section).into_owned();
+        let endian = self.elf_endian;
+        let symbols = self.symbols;
+        for (symbol_index, symbol) in symbols.enumerate() {
+            if symbols.symbol_section(endian, symbol, symbol_index).ok().flatten() != Some(SectionIndex(index))
+                || symbol.st_type() != STT_FUNC
+            {
+                continue;
+            }
+            let (offset, len) = (symbol.st_value(endian), symbol.st_size(endian));
+            let Ok(name) = symbols.symbol_name(endian, symbol) else {
+                self.refuse(Refusal::FORMAT, format!("section {}: a function has no readable name", shown()));
+                continue;
+            };
+            let function = || format!("function {} in section {}", String::from_utf8_lossy(name), shown());
+            if offset.checked_add(len).is_none_or(|end| end > contents.len() as u64) {
+                self.refuse(Refusal::FORMAT, format!("{} crosses the end of its section", function()));
+                continue;
+            }
+            if !is_text && symbol.st_bind() == STB_LOCAL {
+                self.refuse(Refusal::ENOTSUP, format!("{} is static and not in .text", function()));
+            }
+            let slot = INSN_LEN as u64;
+            if len == 0 || !len.is_multiple_of(slot) || !offset.is_multiple_of(slot) {
+                self.refuse(
+                    Refusal::EINVAL,
+                    format!("{} is not made of whole instructions (offset {offset}, size {len})", function()),
+                );
+                continue;
+            }
+            self.programs.push(Program {
+                name,
+                section,
+                code,
+                offset,
+                len,
+                is_subprogram: is_text,
+                autoload: section.first() != Some(&b'?'),
+                attach: AttachTarget::of_section(section),
+            });
+        }
+    }
+}
+
+/// Checks that the file is a relocatable 64-bit ELF object for BPF.
+fn check_header(data: &[u8]) -> Result<&Header, ObjectError> {
+    let not_bpf = |offset, what: String| Err(ObjectError::NotBpf { offset, what });
+    if !data.starts_with(b"\x7fELF") {
+        return Err(ObjectError::NotElf);
+    }
+    match data.get(4) {
+        Some(2) => {}
+        Some(1) => return not_bpf(4, "it is a 32-bit ELF file".into()),
+        _ => return Err(ObjectError::BrokenElf { offset: 4, what: "unknown ELF class".into() }),
+    }
+    let header = Header::parse(data).map_err(|error| ObjectError::BrokenElf {
+        offset: 0,
+        what: error.to_string(),
+    })?;
+    let endian = header.endian().map_err(|error| ObjectError::BrokenElf {
+        offset: 5,
+        what: error.to_string(),
+    })?;
+    let machine = header.e_machine(endian);
+    if machine != EM_BPF && machine != EM_NONE {
+        return not_bpf(18, format!("its machine number is {}, BPF's is {}", machine.0, EM_BPF.0));
+    }
+    let kind = header.e_type(endian);
+    if kind != ET_REL {
+        return not_bpf(16, format!("its ELF type is {}, not relocatable", kind.0));
+    }
+    Ok(header)
+}

@@ -1,0 +1,343 @@
+//! One BPF object: its programs, its BTF, its CO-RE records as questions, and what else it depends on.
+//!
+//! Borrowed from the file's bytes. Where libbpf would refuse to open the object, parsing goes on as far as
+//! it can and [`Object::refused`] says what libbpf would say: the records can be resolved all the same.
+//!
+//! Source: `bpf_object__elf_collect`, `bpf_object__add_programs`, `bpf_object__init_btf`, libbpf; spec
+//! sections 2 and 3.
+
+mod attach;
+mod elf;
+mod error;
+mod ext;
+mod externs;
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+
+pub use attach::{AttachKind, AttachTarget};
+pub use error::{ExtError, IgnoredBtf, ObjectError, Refusal};
+pub use externs::{Extern, ExternKind};
+
+use crate::btf::{Btf, TypeId};
+use crate::format::Endian;
+use crate::format::btf_ext::RelocKind;
+use crate::format::insn::INSN_LEN;
+use crate::query::{self, Question};
+use crate::resolve::ResolveError;
+use elf::Sections;
+use ext::{BtfExt, LineBlock};
+
+/// One BPF object.
+#[derive(Debug)]
+pub struct Object<'data> {
+    endian: Endian,
+    btf: Option<Arc<Btf<'data>>>,
+    code: Vec<CodeSection<'data>>,
+    programs: Vec<Program<'data>>,
+    relocs: Vec<Reloc<'data>>,
+    root_count: usize,
+    lines: Vec<LineBlock<'data>>,
+    externs: Vec<Extern<'data>>,
+    refused: Option<Refusal>,
+    ignored_btf: Option<IgnoredBtf>,
+}
+
+/// One executable section.
+#[derive(Debug)]
+pub(crate) struct CodeSection<'data> {
+    /// The ELF section's name as it stands there, a leading `?` included.
+    pub(crate) name: &'data [u8],
+    /// Whether no earlier ELF section has the same name: records find their section by name.
+    pub(crate) is_first_of_name: bool,
+    /// Its instructions.
+    pub(crate) data: &'data [u8],
+}
+
+/// One function of an executable section: an entry program, or in `.text` a subprogram.
+#[derive(Clone, Debug)]
+pub struct Program<'data> {
+    /// Name of its symbol.
+    pub name: &'data [u8],
+    /// Name of its ELF section, a leading `?` included.
+    pub section: &'data [u8],
+    /// Number of its section among the executable ones.
+    pub(crate) code: usize,
+    /// Where it starts, in **bytes** within the section.
+    pub offset: u64,
+    /// Its length in **bytes**.
+    pub len: u64,
+    /// In `.text`: never an entry point, part of whatever calls it.
+    pub is_subprogram: bool,
+    /// Whether libbpf loads it unless told otherwise: the section's name has no leading `?`.
+    pub autoload: bool,
+    /// What of the kernel it attaches to, where its section's name says so and BTF has to know it.
+    pub attach: Option<AttachTarget<'data>>,
+}
+
+/// One CO-RE record.
+#[derive(Debug)]
+pub struct Reloc<'data> {
+    /// Name of its section as the record's block has it.
+    pub section: &'data [u8],
+    /// Number of the executable section, if there is one of that name.
+    code: Option<usize>,
+    /// Number of the program that contains the instruction, in [`Object::programs`].
+    pub program: Option<usize>,
+    /// Offset of the instruction, in **bytes** within the section.
+    pub insn_off: u32,
+    /// The kind as a number.
+    pub raw_kind: u32,
+    /// The kind; `None` for a number that no kind has.
+    pub kind: Option<RelocKind>,
+    /// Root type, modifiers unskipped.
+    pub type_id: TypeId,
+    /// Access string.
+    pub access: &'data [u8],
+    /// Number of the record within its block, as libbpf's messages count.
+    pub number: u32,
+    /// What it asks, or why that cannot be told.
+    pub question: Result<Question<'data>, ResolveError>,
+    /// Number of the root type among the object's distinct ones: candidates are listed once for each.
+    pub(crate) root_slot: u32,
+    /// Whether another record touches the same instruction.
+    pub(crate) shares_slots: bool,
+}
+
+/// Source line of an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceLine<'data> {
+    /// File name as the compiler was given it.
+    pub file: &'data [u8],
+    /// Text of the line, if the compiler stored it.
+    pub text: &'data [u8],
+    /// Line number, from 1.
+    pub line: u32,
+    /// Column, from 1; 0 if unknown.
+    pub column: u32,
+}
+
+/// Where a record's instruction stands.
+pub(crate) struct Site {
+    /// Number of the section among the executable ones.
+    pub(crate) section: usize,
+    /// The slot.
+    pub(crate) first: [u8; INSN_LEN],
+    /// The next slot of the same program.
+    pub(crate) second: Option<[u8; INSN_LEN]>,
+}
+
+impl<'data> Object<'data> {
+    /// Reads an object from its file's bytes, any alignment.
+    ///
+    /// # Errors
+    /// [`ObjectError`] if the bytes are no 64-bit ELF object for BPF. A corrupt `.BTF` or `.BTF.ext` is
+    /// none: libbpf warns and loads without relocations, see [`Object::ignored_btf`].
+    pub fn parse(data: &'data [u8]) -> Result<Self, ObjectError> {
+        let sections = Sections::parse(data)?;
+        let endian = sections.endian;
+        let mut refused = sections.refused.clone();
+        let (btf, mut ignored_btf) = match sections.btf.map(Btf::parse) {
+            None => (None, None),
+            // Pointers of a BPF object have 8 bytes, whatever its BTF makes one guess.
+            Some(Ok(btf)) => (Some(Arc::new(btf.with_pointer_size(8))), None),
+            Some(Err(error)) => (None, Some(IgnoredBtf::Btf(error))),
+        };
+        let ext = match (&btf, sections.btf_ext.map(BtfExt::parse)) {
+            (Some(_), Some(Ok(ext))) => Some(ext),
+            (Some(_), Some(Err(error))) => {
+                ignored_btf = Some(IgnoredBtf::Ext(error));
+                None
+            }
+            // Without .BTF nobody looks at .BTF.ext.
+            _ => None,
+        };
+        let externs = match externs::collect(&sections, btf.as_deref()) {
+            Ok(externs) => externs,
+            Err((externs, refusal)) => {
+                refused = refused.or(Some(refusal));
+                externs
+            }
+        };
+        let needs_btf = sections.needs_btf || !externs.is_empty();
+        if refused.is_none() && needs_btf && (btf.is_none() || ignored_btf.is_some()) {
+            refused = Some(Refusal::btf_required());
+        }
+        let Sections { code, programs, .. } = sections;
+        let mut object = Self {
+            endian,
+            btf,
+            code,
+            programs,
+            relocs: Vec::new(),
+            root_count: 0,
+            lines: Vec::new(),
+            externs,
+            refused,
+            ignored_btf,
+        };
+        if let (Some(btf), Some(ext)) = (object.btf.clone(), ext) {
+            object.lines = ext.line_blocks(&btf);
+            object.read_relocs(&btf, &ext);
+        }
+        Ok(object)
+    }
+
+    fn read_relocs(&mut self, btf: &Arc<Btf<'data>>, ext: &BtfExt<'data>) {
+        let mut root_slots: HashMap<TypeId, u32> = HashMap::new();
+        for block in ext.core_relo_blocks() {
+            let section = btf.name(block.section_name_off);
+            let code = self
+                .code
+                .iter()
+                .position(|it| it.name == section && it.is_first_of_name && !section.is_empty());
+            for (number, record) in (0_u32..).zip(block.core_relos()) {
+                let type_id = TypeId(record.type_id);
+                let access = btf.name(record.access_str_off);
+                let next_slot = u32::try_from(root_slots.len()).unwrap_or(u32::MAX);
+                self.relocs.push(Reloc {
+                    section,
+                    code,
+                    program: code.and_then(|code| self.program_at(code, record.insn_off)),
+                    insn_off: record.insn_off,
+                    raw_kind: record.kind,
+                    kind: RelocKind::from_raw(record.kind),
+                    type_id,
+                    access,
+                    number,
+                    question: query::parse(btf, type_id, access, record.kind),
+                    root_slot: *root_slots.entry(type_id).or_insert(next_slot),
+                    shares_slots: false,
+                });
+            }
+        }
+        self.root_count = root_slots.len();
+        self.mark_shared_slots();
+    }
+
+    /// Finds records that touch one instruction twice: the later one sees what the earlier one wrote.
+    fn mark_shared_slots(&mut self) {
+        let mut seen = HashSet::with_capacity(self.relocs.len());
+        let mut twice = HashSet::new();
+        for (code, slot) in self.relocs.iter().flat_map(Reloc::touched) {
+            if !seen.insert((code, slot)) {
+                twice.insert((code, slot));
+            }
+        }
+        if twice.is_empty() {
+            return;
+        }
+        for reloc in &mut self.relocs {
+            reloc.shares_slots = reloc.touched().any(|it| twice.contains(&it));
+        }
+    }
+
+    /// libbpf's `find_prog_by_sec_insn`: the last program of the section that starts at or before the
+    /// instruction, if it reaches that far.
+    fn program_at(&self, code: usize, insn_off: u32) -> Option<usize> {
+        let offset = u64::from(insn_off);
+        let after = self.programs.partition_point(|it| (it.code, it.offset) <= (code, offset));
+        let at = after.checked_sub(1)?;
+        let program = self.programs.get(at)?;
+        (program.code == code && offset < program.offset + program.len).then_some(at)
+    }
+
+    /// The instruction of a record; `None` if it is inside no program.
+    pub(crate) fn site(&self, reloc: &Reloc<'data>) -> Option<Site> {
+        let program = self.programs.get(reloc.program?)?;
+        let data = self.code.get(program.code)?.data;
+        let end = usize::try_from(program.offset + program.len).ok()?;
+        let body = data.get(..end)?;
+        let at = reloc.insn_off as usize;
+        let slot = |at: usize| body.get(at..)?.first_chunk::<INSN_LEN>().copied();
+        Some(Site { section: program.code, first: slot(at)?, second: slot(at + INSN_LEN) })
+    }
+
+    /// The record's instruction as it stands in the file: 8 bytes, 16 of an `ldimm64`, none if it is
+    /// inside no section.
+    pub fn insn_bytes(&self, reloc: &Reloc<'data>) -> &'data [u8] {
+        let Some(section) = reloc.code.and_then(|code| self.code.get(code)) else { return &[] };
+        let tail = section.data.get(reloc.insn_off as usize..).unwrap_or_default();
+        let is_ldimm64 = tail.first() == Some(&crate::format::insn::LDIMM64);
+        tail.get(..if is_ldimm64 { 2 * INSN_LEN } else { INSN_LEN }).unwrap_or_default()
+    }
+
+    /// Byte order of the object.
+    pub fn endian(&self) -> Endian {
+        self.endian
+    }
+
+    /// The program's own BTF, with 8-byte pointers.
+    pub fn btf(&self) -> Option<&Arc<Btf<'data>>> {
+        self.btf.as_ref()
+    }
+
+    /// Programs and subprograms, by section and offset.
+    pub fn programs(&self) -> &[Program<'data>] {
+        &self.programs
+    }
+
+    /// CO-RE records in file order, which is the order in which they are applied.
+    pub fn relocs(&self) -> &[Reloc<'data>] {
+        &self.relocs
+    }
+
+    /// Symbols that the kernel or its configuration has to provide.
+    pub fn externs(&self) -> &[Extern<'data>] {
+        &self.externs
+    }
+
+    /// Why libbpf would not open the object, if so.
+    pub fn refused(&self) -> Option<&Refusal> {
+        self.refused.as_ref()
+    }
+
+    /// Why libbpf ignores the object's relocation records, if it does.
+    pub fn ignored_btf(&self) -> Option<&IgnoredBtf> {
+        self.ignored_btf.as_ref()
+    }
+
+    pub(crate) fn root_count(&self) -> usize {
+        self.root_count
+    }
+
+    /// Source line of a record: the last line information at or before its instruction in the same program.
+    pub fn source_line(&self, reloc: &Reloc<'data>) -> Option<SourceLine<'data>> {
+        let program = self.programs.get(reloc.program?)?;
+        let btf = self.btf.as_deref()?;
+        let block = self.lines.iter().find(|it| it.section == reloc.section)?;
+        block.line_at(btf, program.offset, reloc.insn_off)
+    }
+
+    /// Name of a record's root type as C writes it.
+    pub fn root_name(&self, reloc: &Reloc<'data>) -> String {
+        self.btf.as_deref().map(|btf| btf.type_name(reloc.type_id)).unwrap_or_default()
+    }
+
+    /// The record's access path as C writes it: `task_struct.mm`, `task_struct.comm[3]`, `enum::NAME`.
+    pub fn path(&self, reloc: &Reloc<'data>) -> String {
+        self.btf.as_deref().map(|btf| query::path(btf, reloc)).unwrap_or_default()
+    }
+}
+
+impl<'data> Reloc<'data> {
+    /// An instruction offset that libbpf gives up on before it looks for a program.
+    pub(crate) fn placement_error(&self) -> Option<ResolveError> {
+        let why = if self.section.is_empty() {
+            "its section has no name"
+        } else if !self.insn_off.is_multiple_of(8) {
+            "it is no multiple of 8"
+        } else {
+            return None;
+        };
+        Some(ResolveError::BadInsnOffset { offset: self.insn_off, why })
+    }
+
+    /// Slots that the record may read or write, by section. An ldimm64 has two; it is not known here
+    /// whether it is one, and one slot too many only costs a look into a map.
+    fn touched(&self) -> impl Iterator<Item = (usize, u32)> + use<'data> {
+        let (insn_off, code) = (self.insn_off, self.program.and(self.code));
+        code.into_iter().flat_map(move |code| [(code, insn_off), (code, insn_off.wrapping_add(8))])
+    }
+}

@@ -1,0 +1,126 @@
+//! A decided relocation to instruction bytes.
+//!
+//! Source: `bpf_core_patch_insn`, libbpf of July 2026; spec section 9. Poison comes before any look at the
+//! instruction's class, as there.
+
+use crate::format::insn::{Insn, class};
+use crate::query::LocalValue;
+use crate::resolve::{ResolveError, Value};
+
+/// What is to become of an instruction.
+#[derive(Clone, Copy, Debug)]
+pub struct Edit {
+    /// What it should hold now.
+    pub local: LocalValue,
+    /// What it is to hold; `None` poisons it.
+    pub target: Option<Value>,
+}
+
+impl Edit {
+    /// Whether the field changes in a way that no change of the access width can follow. It matters only
+    /// to loads and stores.
+    pub fn resize_fails(&self) -> bool {
+        self.target.is_some_and(|target| {
+            target.size != self.local.value.size && !self.local.value.width.adjusts_to(target.width)
+        })
+    }
+}
+
+/// An instruction after patching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patched {
+    /// The slot of the record.
+    pub first: Insn,
+    /// The second slot of an `ldimm64`, else whatever followed, untouched.
+    pub second: Option<Insn>,
+    /// Whether it was poisoned, on request or because the access width cannot be adjusted.
+    pub poisoned: bool,
+    /// Whether a load or store got another width.
+    pub resized: bool,
+}
+
+/// Patches the instruction in `first`; `second` is the next slot of the same program, if there is one.
+///
+/// # Errors
+/// What libbpf refuses to patch: the load ends, the instruction stays as it was.
+pub fn patch_insn(first: Insn, second: Option<Insn>, edit: &Edit) -> Result<Patched, ResolveError> {
+    // HARDEN: libbpf writes past the end of the program.
+    if first.is_ldimm64() && second.is_none() {
+        return Err(ResolveError::InsnUnsupported { code: first.code });
+    }
+    let Some(target) = edit.target else { return Ok(poison(first, second)) };
+    let new = target.value;
+    let mut out = Patched { first, second, poisoned: false, resized: false };
+    match first.class() {
+        class::ALU | class::ALU64 => {
+            // The operand has to be the immediate.
+            if first.code & 0x08 != 0 {
+                return Err(ResolveError::InsnUnsupported { code: first.code });
+            }
+            check_value(i64::from(first.imm).cast_unsigned(), edit)?;
+            // QUIRK: cut to 32 bits without a check.
+            out.first.imm = low32(new);
+        }
+        class::LDX | class::ST | class::STX => {
+            check_value(i64::from(first.off).cast_unsigned(), edit)?;
+            let off = i16::try_from(new).map_err(|_| ResolveError::OffsetOverflow { value: new })?;
+            if edit.resize_fails() {
+                return Ok(poison(first, second));
+            }
+            out.first.off = off;
+            let local_size = edit.local.value.size;
+            if target.size != local_size {
+                let mismatch = ResolveError::WidthMismatch {
+                    access: first.access_size(),
+                    local: local_size,
+                    target: target.size,
+                };
+                if first.access_size() != local_size {
+                    return Err(mismatch);
+                }
+                out.first = out.first.with_access_size(target.size).ok_or(mismatch)?;
+                out.resized = true;
+            }
+        }
+        class::LD => {
+            let Some(high) = second.filter(|high| is_plain_ldimm64(first, *high)) else {
+                return Err(ResolveError::InsnUnsupported { code: first.code });
+            };
+            let held = u64::from(high.imm.cast_unsigned()) << 32 | u64::from(first.imm.cast_unsigned());
+            check_value(held, edit)?;
+            out.first.imm = low32(new);
+            out.second = Some(Insn { imm: low32(new >> 32), ..high });
+        }
+        _ => return Err(ResolveError::InsnUnsupported { code: first.code }),
+    }
+    Ok(out)
+}
+
+/// A 64-bit immediate that is a number, and not a map or the like.
+fn is_plain_ldimm64(first: Insn, second: Insn) -> bool {
+    first.is_ldimm64()
+        && first.src == 0
+        && first.off == 0
+        && second.code == 0
+        && second.dst == 0
+        && second.src == 0
+        && second.off == 0
+}
+
+fn check_value(held: u64, edit: &Edit) -> Result<(), ResolveError> {
+    let expected = edit.local.value.value;
+    if edit.local.validate && held != expected {
+        return Err(ResolveError::InsnMismatch { found: held, expected });
+    }
+    Ok(())
+}
+
+fn poison(first: Insn, second: Option<Insn>) -> Patched {
+    let second = if first.is_ldimm64() { second.map(|_| Insn::POISON) } else { second };
+    Patched { first: Insn::POISON, second, poisoned: true, resized: false }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "an immediate keeps the low 32 bits, as in libbpf")]
+fn low32(value: u64) -> i32 {
+    value as i32
+}

@@ -1,0 +1,130 @@
+//! Decides one query on one candidate type, and folds the answers over an object's records.
+//!
+//! [`on_candidate`] is pure: it takes a query and a type, and returns a [`Match`]. It does not know where
+//! candidates come from, does no I/O and allocates nothing for each candidate. [`Fold`] is the `libbpf`
+//! dialect on top: candidate lists in record order, agreement, pruning, patching.
+//!
+//! Source: `src/relo_core.c`, libbpf; spec sections 5 to 9.
+
+mod compat;
+mod error;
+mod field;
+mod fold;
+mod matches;
+pub mod value;
+
+pub use error::ResolveError;
+pub use fold::{Code, Decision, Fold, InsnBytes, ModuleOutcome, Modules, Outcome};
+pub use value::{Endpoint, Place, Value, ValueError, Width};
+
+use crate::btf::{Btf, TypeId, essential_name};
+use crate::format::btf_ext::RelocKind;
+use crate::query::{Ask, Query};
+
+/// What one query gives on one candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// The candidate has it.
+    Found(Found),
+    /// The candidate does not have it: not an error.
+    Missing(Missing),
+}
+
+/// Where a candidate has what was asked for, and the value of the relocation there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Offset of the field in bits; 0 for type and enumerator queries. Candidates have to agree on it.
+    pub bit_offset: u32,
+    /// The value. An error is fatal, but the local side's error comes first.
+    pub value: Result<Value, ValueError>,
+}
+
+/// Why a candidate does not match, and how far it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// What was not there.
+    pub why: Why,
+    /// Number of steps of the path that the candidate does have.
+    pub depth: usize,
+}
+
+/// What a candidate lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// No member of that name.
+    NoField,
+    /// A member of that name, but of an incompatible type; or no array where an element is asked for.
+    FieldIncompatible,
+    /// The array has too few elements.
+    ArrayBounds,
+    /// The type is another one.
+    TypeIncompatible,
+    /// No enumerator of that name.
+    NoEnumerator,
+}
+
+/// Asks `query` of type `root` of the target `btf`.
+///
+/// # Errors
+/// What libbpf calls an error while matching a candidate: it ends the load, other candidates or not.
+pub fn on_candidate(
+    query: &Query<'_>,
+    kind: RelocKind,
+    btf: &Btf<'_>,
+    root: TypeId,
+) -> Result<Match, ResolveError> {
+    let place = match &query.ask {
+        Ask::Field(steps) => field::find(steps, btf, root)?,
+        Ask::Enumerator(essential) => find_enumerator(essential, btf, root)?,
+        Ask::TypeCompat(local) => {
+            type_place(compat::types_are_compat(&local.btf, local.id, btf, root)?, root)
+        }
+        Ask::TypeMatches(local) => type_place(matches::types_match(&local.btf, local.id, btf, root)?, root),
+    };
+    Ok(match place {
+        Ok(place) => {
+            Match::Found(Found { bit_offset: place.bit_offset, value: value::of(btf, kind, &place) })
+        }
+        Err(missing) => Match::Missing(missing),
+    })
+}
+
+fn type_place(same: bool, root: TypeId) -> Result<Place, Missing> {
+    if same {
+        Ok(Place { bit_offset: 0, end: Endpoint::Type(root) })
+    } else {
+        Err(Missing { why: Why::TypeIncompatible, depth: 0 })
+    }
+}
+
+fn find_enumerator(
+    essential: &[u8],
+    btf: &Btf<'_>,
+    root: TypeId,
+) -> Result<Result<Place, Missing>, ResolveError> {
+    let (_, ty) = btf.skip_mods_and_typedefs(root).ok_or(ResolveError::TargetMalformed { errno: -22 })?;
+    if !ty.kind.is_any_enum() {
+        return Ok(Err(Missing { why: Why::TypeIncompatible, depth: 0 }));
+    }
+    let found = ty.enumerators().find(|it| essential_name(btf.name(it.name_off)) == essential);
+    Ok(match found {
+        Some(it) => Ok(Place { bit_offset: 0, end: Endpoint::Enumerator(it.value) }),
+        None => Err(Missing { why: Why::NoEnumerator, depth: 1 }),
+    })
+}
+
+/// Bounds the work on one candidate, which libbpf bounds by depth only: prototypes that refer to themselves
+/// and anonymous structs that share their members make it exponential (HARDEN). Real types need a few
+/// thousand steps at the most.
+pub(crate) struct Budget(u32);
+
+impl Budget {
+    pub(crate) fn new() -> Self {
+        Self(1 << 20)
+    }
+
+    pub(crate) fn spend(&mut self) -> Result<(), ResolveError> {
+        self.0 = self.0.checked_sub(1).ok_or(ResolveError::MatchTooDeep)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! The value of a relocation at a place: the same computation for the local side and for the target's.
+//!
+//! Source: `bpf_core_calc_field_relo`, `bpf_core_calc_type_relo`, `bpf_core_calc_enumval_relo`, libbpf;
+//! spec section 7. Bit arithmetic is u32 as there, and wraps.
+
+use crate::btf::{Array, Btf, Member, Type, TypeId};
+use crate::format::Endian;
+use crate::format::btf::{INT_SIGNED, Kind};
+use crate::format::btf_ext::RelocKind;
+
+/// Where a path ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Offset from the start of the root, in bits.
+    pub bit_offset: u32,
+    /// The last accessor.
+    pub end: Endpoint,
+}
+
+/// The last accessor of a path.
+#[derive(Clone, Copy, Debug)]
+pub enum Endpoint {
+    /// The root as a type.
+    Type(TypeId),
+    /// An enumerator, by its value.
+    Enumerator(u64),
+    /// An array element or the root as an element; the type is without modifiers.
+    Element(TypeId),
+    /// A named member.
+    Member {
+        /// The member.
+        member: Member,
+        /// Whether it is the last one of the struct or union that directly contains it.
+        is_last: bool,
+    },
+}
+
+impl Endpoint {
+    /// Whether `array`, found behind this accessor, has no bound: zero elements, and the last member of
+    /// the struct (or, as libbpf does not ask, union) that directly contains it.
+    pub(crate) fn is_flex_array(&self, array: Array) -> bool {
+        array.nelems == 0 && matches!(self, Self::Member { is_last: true, .. })
+    }
+}
+
+/// Value and access width of a relocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// What the instruction holds or is to hold.
+    pub value: u64,
+    /// Size of the field in bytes, for byte offsets of fields that are no bitfields; else 0.
+    pub size: u32,
+    /// How an access to the field may change its width.
+    pub width: Width,
+    /// Type of the field without modifiers; void unless `size` is meant.
+    pub type_id: TypeId,
+}
+
+impl Value {
+    pub(crate) fn plain(value: u64) -> Self {
+        Self { value, size: 0, width: Width::Fixed, type_id: TypeId::VOID }
+    }
+}
+
+/// Whether loads and stores of a field may be made wider or narrower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Width {
+    /// A pointer: may become another pointer size.
+    Ptr,
+    /// An INT that is not just signed: zero extension keeps its value.
+    Unsigned,
+    /// Anything else: a changed width would change the value read.
+    Fixed,
+}
+
+impl Width {
+    fn of(ty: Type<'_>) -> Self {
+        match ty.kind {
+            Kind::Ptr => Self::Ptr,
+            // QUIRK: the encoding is compared as a whole, so "signed and char" passes for unsigned.
+            Kind::Int if ty.int_encoding() != INT_SIGNED => Self::Unsigned,
+            _ => Self::Fixed,
+        }
+    }
+
+    /// Whether an access may go from a local field of this class to a target field of `target`.
+    pub fn adjusts_to(self, target: Self) -> bool {
+        self == target && self != Self::Fixed
+    }
+}
+
+/// Why a place has no value of some kind. Fatal on either side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueError {
+    /// `-E2BIG`: no aligned load of up to 8 bytes covers the bitfield.
+    BitfieldUnreadable,
+    /// `-EINVAL`: signedness and shifts are those of members, not of array elements.
+    KindNotApplicable,
+    /// `-EINVAL`: the type has no size.
+    NoSize,
+}
+
+/// The value of a relocation of `kind` at `place` of `btf`.
+///
+/// # Errors
+/// [`ValueError`].
+pub fn of(btf: &Btf<'_>, kind: RelocKind, place: &Place) -> Result<Value, ValueError> {
+    match kind {
+        RelocKind::FieldExists
+        | RelocKind::TypeExists
+        | RelocKind::TypeMatches
+        | RelocKind::EnumvalExists => return Ok(Value::plain(1)),
+        _ => {}
+    }
+    match place.end {
+        Endpoint::Type(id) => match kind {
+            RelocKind::TypeSize => Ok(Value::plain(size_of(btf, id)?.into())),
+            _ => Ok(Value::plain(id.0.into())),
+        },
+        Endpoint::Enumerator(value) => Ok(Value::plain(value)),
+        Endpoint::Element(id) => match kind {
+            RelocKind::FieldByteOffset => sized_offset(btf, place.bit_offset / 8, id),
+            RelocKind::FieldByteSize => Ok(Value::plain(size_of(btf, id)?.into())),
+            _ => Err(ValueError::KindNotApplicable),
+        },
+        Endpoint::Member { member, .. } => member_value(btf, kind, place.bit_offset, member),
+    }
+}
+
+/// Whether the instruction has to hold the local value (spec 7.2). Not for the offset, size and left shift
+/// of bitfields: compiler and loader may read them through different windows.
+pub(crate) fn validates(kind: RelocKind, place: &Place) -> bool {
+    let ambiguous =
+        matches!(kind, RelocKind::FieldByteOffset | RelocKind::FieldByteSize | RelocKind::FieldLshiftU64);
+    let bitfield = matches!(place.end, Endpoint::Member { member, .. } if member.bitfield_size > 0);
+    !(ambiguous && bitfield)
+}
+
+fn size_of(btf: &Btf<'_>, id: TypeId) -> Result<u32, ValueError> {
+    btf.resolve_size(id).map_err(|_| ValueError::NoSize)
+}
+
+/// A byte offset with the size of what stands there; of arrays, the size of the innermost element counts.
+fn sized_offset(btf: &Btf<'_>, byte_offset: u32, id: TypeId) -> Result<Value, ValueError> {
+    let (elem, _) = btf.skip_to_innermost_element(id).ok_or(ValueError::NoSize)?;
+    let size = size_of(btf, elem)?;
+    // The element decides the size, but the type as a whole whether the width may change: an array may not.
+    let width = btf.ty(id).map_or(Width::Fixed, Width::of);
+    Ok(Value { value: byte_offset.into(), size, width, type_id: id })
+}
+
+fn member_value(
+    btf: &Btf<'_>,
+    kind: RelocKind,
+    bit_offset: u32,
+    member: Member,
+) -> Result<Value, ValueError> {
+    let (type_id, ty) = btf.skip_mods_and_typedefs(member.type_id).ok_or(ValueError::NoSize)?;
+    let is_bitfield = member.bitfield_size > 0;
+    let (byte_offset, byte_size, bit_size) = if is_bitfield {
+        let (byte_offset, byte_size) = bitfield_window(bit_offset, member.bitfield_size, ty.size())?;
+        (byte_offset, byte_size, member.bitfield_size)
+    } else {
+        let byte_size = size_of(btf, type_id)?;
+        (bit_offset / 8, byte_size, byte_size.wrapping_mul(8))
+    };
+    Ok(match kind {
+        RelocKind::FieldByteOffset if is_bitfield => Value::plain(byte_offset.into()),
+        RelocKind::FieldByteOffset => sized_offset(btf, byte_offset, type_id)?,
+        RelocKind::FieldByteSize => Value::plain(byte_size.into()),
+        RelocKind::FieldSigned => Value::plain(ty.is_signed().into()),
+        RelocKind::FieldLshiftU64 => {
+            let in_window = bit_offset.wrapping_sub(byte_offset.wrapping_mul(8));
+            let shift = match btf.endian() {
+                Endian::Little => 64_u32.wrapping_sub(in_window.wrapping_add(bit_size)),
+                Endian::Big => 8_u32.wrapping_sub(byte_size).wrapping_mul(8).wrapping_add(in_window),
+            };
+            Value::plain(shift.into())
+        }
+        _ => Value::plain(64_u32.wrapping_sub(bit_size).into()),
+    })
+}
+
+/// The smallest aligned window that covers a bitfield, starting from the size of its base type: byte
+/// offset and size.
+fn bitfield_window(bit_offset: u32, bit_size: u32, base_size: u32) -> Result<(u32, u32), ValueError> {
+    // HARDEN: libbpf divides by zero.
+    if base_size == 0 {
+        return Err(ValueError::NoSize);
+    }
+    let mut byte_size = base_size;
+    loop {
+        let byte_offset = (bit_offset / 8 / byte_size).wrapping_mul(byte_size);
+        let end = bit_offset.wrapping_add(bit_size).wrapping_sub(byte_offset.wrapping_mul(8));
+        if end <= byte_size.wrapping_mul(8) {
+            return Ok((byte_offset, byte_size));
+        }
+        // Not beyond 8 bytes, and a window that is not aligned is never tried.
+        if byte_size >= 8 {
+            return Err(ValueError::BitfieldUnreadable);
+        }
+        byte_size *= 2;
+    }
+}
