@@ -44,7 +44,7 @@ pub struct Root<'data> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ask<'data> {
     /// A field: the steps that lead to it, the index of the root itself first.
-    Field(SmallVec<[Step<'data>; 6]>),
+    Field(SmallVec<[Step<'data>; 3]>),
     /// An enumerator of this essential name.
     Enumerator(&'data [u8]),
     /// A type compatible with the local one.

@@ -2,7 +2,8 @@
 //!
 //! * [`build`]: BTF and BPF objects from a few lines of Rust, either byte order.
 //! * [`oracle`]: libbpf itself as the judge, in a child process.
-//! * [`gen`](mod@gen): seeded random cases for both.
+//! * [`generator`]: seeded random cases for both.
 
 pub mod build;
+pub mod generator;
 pub mod oracle;

@@ -2,6 +2,10 @@
 //!
 //! `BTFLEET_CORPUS` names the folder with the corpus; without it this says that it skips.
 
+#![expect(clippy::indexing_slicing, reason = "lengths are compared first")]
+#![expect(clippy::print_stdout, reason = "says what it skips and what differs")]
+#![expect(clippy::type_complexity, reason = "a table by two names")]
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::{env, fs};

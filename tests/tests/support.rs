@@ -1,5 +1,7 @@
 //! The test infrastructure itself: builders, oracle and generator.
 
+#![expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 use std::time::Duration;
 
 use btfleet_tests::build::{

@@ -13,11 +13,6 @@ use crate::format::btf::{
     HEADER_LEN_LAYOUT, HEADER_LEN_MIN, Kind, LAYOUT_ENTRY_LEN, MAGIC, MAX_STR_OFFSET, TYPE_LEN,
 };
 
-/// Whether `data` starts with BTF's magic, in either byte order.
-pub(crate) fn is_raw_btf(data: &[u8]) -> bool {
-    Endian::Little.u16_at(data, 0).is_some_and(|magic| magic == MAGIC || magic == MAGIC.swap_bytes())
-}
-
 pub(super) struct Sections<'data> {
     endian: Endian,
     types: &'data [u8],

@@ -94,7 +94,7 @@ impl Buckets {
         }
         let bits = hashed.len().next_power_of_two().trailing_zeros().max(1);
         let shift = 64 - bits;
-        let bucket = |hash: u64| (hash >> shift) as usize;
+        let bucket = |hash: u64| usize::try_from(hash >> shift).unwrap_or(usize::MAX - 1);
         // Counting sort: stable, so a bucket keeps the order of the ids.
         let mut starts = vec![0_u32; (1 << bits) + 1];
         for &(hash, _) in &hashed {
@@ -112,7 +112,7 @@ impl Buckets {
         for &(hash, id) in &hashed {
             let Some(slot) = next.get_mut(bucket(hash)) else { continue };
             if let Some(entry) = entries.get_mut(*slot as usize) {
-                *entry = Entry { hash_low: hash as u32, id };
+                *entry = Entry { hash_low: low_half(hash), id };
             }
             *slot += 1;
         }
@@ -121,12 +121,16 @@ impl Buckets {
 
     /// Ids whose name hash is `hash`, in ascending order. Names are not compared.
     fn named(&self, NameHash(hash): NameHash) -> impl Iterator<Item = TypeId> + '_ {
-        let bucket = (hash >> self.shift) as usize;
+        let bucket = usize::try_from(hash >> self.shift).unwrap_or(usize::MAX);
         let range = match self.starts.get(bucket..) {
             Some([start, end, ..]) => *start as usize..*end as usize,
             _ => 0..0,
         };
         let entries = self.entries.get(range).unwrap_or_default();
-        entries.iter().filter(move |entry| entry.hash_low == hash as u32).map(|entry| entry.id)
+        entries.iter().filter(move |entry| entry.hash_low == low_half(hash)).map(|entry| entry.id)
     }
+}
+
+fn low_half(hash: u64) -> u32 {
+    (hash & 0xffff_ffff) as u32
 }

@@ -2,9 +2,9 @@
 //!
 //! Source: `bpf_object__elf_init`, `bpf_object__elf_collect`, `bpf_object__add_programs`, libbpf.
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use object::elf::{
-    EM_BPF, EM_NONE, ET_REL, FileHeader64, SHF_EXECINSTR, SHT_PROGBITS, SHT_REL, SHT_STRTAB,
+    EM_BPF, EM_NONE, ET_REL, FileHeader64, Rel64, SHF_EXECINSTR, SHT_PROGBITS, SHT_REL, SHT_STRTAB,
     SHT_SYMTAB, STB_LOCAL, STT_FUNC,
 };
 use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym, SymbolTable};
@@ -30,6 +30,8 @@ pub(super) struct Sections<'data> {
     /// Sorted by section and offset.
     pub(super) programs: Vec<Program<'data>>,
     pub(super) symbols: SymbolTable<'data, Header>,
+    /// Relocations of executable sections, by the number of the section in `code`.
+    pub(super) code_rels: Vec<(usize, &'data [Rel64<Endianness>])>,
     /// Maps defined by BTF or struct_ops: libbpf does not open the object without usable BTF.
     pub(super) needs_btf: bool,
     pub(super) refused: Option<Refusal>,
@@ -67,11 +69,14 @@ impl<'data> Sections<'data> {
             code: Vec::new(),
             programs: Vec::new(),
             symbols: SymbolTable::default(),
+            code_rels: Vec::new(),
             needs_btf: false,
             refused: None,
         };
         this.find_symbols(&table, endian, data, &header_at)?;
         let mut names = HashSet::new();
+        let mut code_of_section = HashMap::new();
+        let mut rels = Vec::new();
         for (index, section) in table.enumerate().skip(1) {
             let name = table.section_name(endian, section).map_err(broken(header_at(index)))?;
             let is_first_of_name = names.insert(name);
@@ -101,6 +106,7 @@ impl<'data> Sections<'data> {
                 }
                 _ if kind == SHT_PROGBITS && !contents.is_empty() => {
                     if section.sh_flags(endian).0 & SHF_EXECINSTR.0 != 0 {
+                        code_of_section.insert(index.0, this.code.len());
                         this.code.push(CodeSection { name, is_first_of_name, data: contents });
                         this.add_programs(name, index.0, contents);
                     } else if matches!(
@@ -118,10 +124,15 @@ impl<'data> Sections<'data> {
                             format!("relocation section {} is malformed", String::from_utf8_lossy(name)),
                         );
                     }
+                    if let Ok(Some((entries, _))) = section.rel(endian, data) {
+                        rels.push((target, entries));
+                    }
                 }
                 _ => {}
             }
         }
+        let code_rels = rels.into_iter().filter_map(|(target, it)| Some((*code_of_section.get(&target)?, it)));
+        this.code_rels = code_rels.collect();
         this.programs.sort_by_key(|it| (it.code, it.offset));
         Ok(this)
     }

@@ -117,7 +117,7 @@ fn blocks<'data>(
         what,
         value: value as u64,
     };
-    if off % 4 != 0 {
+    if !off.is_multiple_of(4) {
         return Err(bad(off, "a sub-section is not aligned to 4 bytes", off));
     }
     let data = body
@@ -127,7 +127,7 @@ fn blocks<'data>(
         endian.u32_at(data, 0).ok_or_else(|| bad(off, "a sub-section has no record size", len))? as usize;
     // libbpf wants foreign-endian records to be exactly as long as those it knows how to swap.
     let exact = endian == Endian::Big;
-    if record_size < min_record || record_size % 4 != 0 || exact && record_size != min_record {
+    if record_size < min_record || !record_size.is_multiple_of(4) || exact && record_size != min_record {
         return Err(bad(off, "unusable record size", record_size));
     }
     let mut blocks = Vec::new();

@@ -7,6 +7,7 @@
 //! sections 2 and 3.
 
 mod attach;
+mod calls;
 mod elf;
 mod error;
 mod ext;
@@ -36,6 +37,7 @@ pub struct Object<'data> {
     btf: Option<Arc<Btf<'data>>>,
     code: Vec<CodeSection<'data>>,
     programs: Vec<Program<'data>>,
+    callees: Vec<Vec<usize>>,
     relocs: Vec<Reloc<'data>>,
     root_count: usize,
     lines: Vec<LineBlock<'data>>,
@@ -164,12 +166,14 @@ impl<'data> Object<'data> {
         if refused.is_none() && needs_btf && (btf.is_none() || ignored_btf.is_some()) {
             refused = Some(Refusal::btf_required());
         }
+        let callees = calls::callees(&sections);
         let Sections { code, programs, .. } = sections;
         let mut object = Self {
             endian,
             btf,
             code,
             programs,
+            callees,
             relocs: Vec::new(),
             root_count: 0,
             lines: Vec::new(),
@@ -276,6 +280,23 @@ impl<'data> Object<'data> {
     /// Programs and subprograms, by section and offset.
     pub fn programs(&self) -> &[Program<'data>] {
         &self.programs
+    }
+
+    /// Numbers of all functions that are loaded with program number `program`: itself, the subprograms that
+    /// it calls, and those that they call, ascending.
+    pub fn linked_functions(&self, program: usize) -> Vec<usize> {
+        let mut linked = vec![program];
+        let mut next = 0;
+        while let Some(&function) = linked.get(next) {
+            next += 1;
+            for &callee in self.callees.get(function).map_or(&[][..], Vec::as_slice) {
+                if !linked.contains(&callee) {
+                    linked.push(callee);
+                }
+            }
+        }
+        linked.sort_unstable();
+        linked
     }
 
     /// CO-RE records in file order, which is the order in which they are applied.

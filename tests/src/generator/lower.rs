@@ -43,7 +43,13 @@ impl Lower {
             Node::Int { name, size, encoding, offset, bits } => {
                 let long = self.pointer_size == 4 && matches!(*name, "long" | "unsigned long");
                 let (size, bits) = if long { (4, (*bits).min(32)) } else { (*size, *bits) };
-                self.push(Type::Int { name: (*name).to_owned(), size, encoding: *encoding, offset: *offset, bits })
+                self.push(Type::Int {
+                    name: (*name).to_owned(),
+                    size,
+                    encoding: *encoding,
+                    offset: *offset,
+                    bits,
+                })
             }
             Node::Float { name, size } => self.push(Type::Float { name: name.clone(), size: *size }),
             Node::Enum { wide, name, size, signed, values } => self.push(Type::Enum {
@@ -141,15 +147,20 @@ impl Lower {
         let align = if comp.packed { 1 } else { u64::from(max_align) };
         let size = end.div_ceil(8).next_multiple_of(align) as u32;
         let slot = (id - self.first_id) as usize;
-        self.types[slot] = Type::Composite { union: comp.union, name: comp.name.clone(), size, kflag, fields };
+        self.types[slot] =
+            Type::Composite { union: comp.union, name: comp.name.clone(), size, kflag, fields };
         id
     }
 
     /// Size and alignment in bytes.
     fn layout(&self, node: &Node) -> (u32, u32) {
         match node {
-            Node::Int { name, .. } if self.pointer_size == 4 && matches!(*name, "long" | "unsigned long") => (4, 4),
-            Node::Int { size, .. } | Node::Float { size, .. } | Node::Enum { size, .. } => (*size, (*size).clamp(1, 8)),
+            Node::Int { name, .. } if self.pointer_size == 4 && matches!(*name, "long" | "unsigned long") => {
+                (4, 4)
+            }
+            Node::Int { size, .. } | Node::Float { size, .. } | Node::Enum { size, .. } => {
+                (*size, (*size).clamp(1, 8))
+            }
             Node::Ptr(_) | Node::Up(_) => (self.pointer_size, self.pointer_size),
             Node::Arr(elem, n) => {
                 let (size, align) = self.layout(elem);
@@ -179,7 +190,9 @@ impl Lower {
                 let align = if comp.packed { 1 } else { max_align };
                 (end.div_ceil(8).next_multiple_of(u64::from(align)) as u32, align)
             }
-            Node::Typedef(_, to) | Node::Modifier(_, to) | Node::TypeTag(_, to) | Node::Var(_, to) => self.layout(to),
+            Node::Typedef(_, to) | Node::Modifier(_, to) | Node::TypeTag(_, to) | Node::Var(_, to) => {
+                self.layout(to)
+            }
             Node::Void | Node::Fwd { .. } | Node::Proto(..) | Node::Func(..) => (0, 1),
         }
     }

@@ -34,15 +34,33 @@ pub(super) struct Comp {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Node {
     Void,
-    Int { name: &'static str, size: u32, encoding: u32, offset: u32, bits: u32 },
-    Float { name: String, size: u32 },
+    Int {
+        name: &'static str,
+        size: u32,
+        encoding: u32,
+        offset: u32,
+        bits: u32,
+    },
+    Float {
+        name: String,
+        size: u32,
+    },
     Ptr(Box<Node>),
     /// A pointer to an enclosing struct or union, so many levels up; to void if there is none.
     Up(u32),
     Arr(Box<Node>, u32),
     Comp(Box<Comp>),
-    Enum { wide: bool, name: String, size: u32, signed: bool, values: Vec<(String, i64)> },
-    Fwd { name: String, union: bool },
+    Enum {
+        wide: bool,
+        name: String,
+        size: u32,
+        signed: bool,
+        values: Vec<(String, i64)>,
+    },
+    Fwd {
+        name: String,
+        union: bool,
+    },
     Typedef(String, Box<Node>),
     /// VOLATILE, CONST, RESTRICT.
     Modifier(u32, Box<Node>),
@@ -72,7 +90,8 @@ const INTS: [(&str, u32, u32); 15] = [
 ];
 
 /// Names of members. Some look flavoured, which means nothing for a member.
-pub(super) const MEMBERS: [&str; 14] = ["a", "b", "c", "d", "e", "f", "g", "h", "x", "y", "z", "m___x", "m", "n___y___z"];
+pub(super) const MEMBERS: [&str; 14] =
+    ["a", "b", "c", "d", "e", "f", "g", "h", "x", "y", "z", "m___x", "m", "n___y___z"];
 
 impl Node {
     pub(super) fn int(name: &'static str, size: u32, encoding: u32) -> Self {
@@ -177,7 +196,10 @@ pub(super) fn random_scalar(rng: &mut Rng, depth: u32) -> Node {
         12 => random_pointer(rng, depth),
         13 => Node::int("char", 1, 2).ptr(),
         14 => Node::Up(rng.below(2)),
-        15 => random_enum(rng, *rng.pick(&["", "en", "en___f", "other"])),
+        15 => {
+            let name = *rng.pick(&["", "en", "en___f", "other"]);
+            random_enum(rng, name)
+        }
         16 => random_pointer(rng, depth),
         17 => {
             let (name, size) = *rng.pick(&[("float", 4), ("double", 8)]);
@@ -241,7 +263,7 @@ pub(super) fn random_comp(rng: &mut Rng, depth: u32, name: &str) -> Node {
     let start = rng.index(MEMBERS.len());
     let mut members = Vec::new();
     for i in 0..n {
-        let name = MEMBERS[(start + i as usize) % MEMBERS.len()];
+        let name = MEMBERS.iter().cycle().nth(start + i as usize).expect("endless");
         members.push(random_member(rng, depth, name));
     }
     // A flexible array, now and then not at the end.

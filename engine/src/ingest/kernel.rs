@@ -1,0 +1,123 @@
+//! One kernel's files: vmlinux, and modules that continue it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{BtfBytes, InputError, read_file};
+use crate::btf::{Btf, relocate_distilled};
+use crate::kernel::{Indexed, Kernel, Module};
+
+/// Where a kernel's BTF is to be read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelSource {
+    /// The kernel's name in reports.
+    pub name: String,
+    /// The file with the BTF of vmlinux.
+    pub vmlinux: PathBuf,
+    /// Files with BTF of modules, in the order in which they count.
+    pub modules: Vec<PathBuf>,
+}
+
+/// A kernel's files, read and decompressed.
+#[derive(Debug)]
+pub struct KernelFiles {
+    /// The kernel's name in reports.
+    pub name: String,
+    path: PathBuf,
+    vmlinux: BtfBytes,
+    modules: Vec<ModuleFile>,
+    /// Modules that cannot be used, each with the reason.
+    pub defects: Vec<InputError>,
+}
+
+/// One module's file.
+#[derive(Debug)]
+pub struct ModuleFile {
+    name: String,
+    path: PathBuf,
+    bytes: BtfBytes,
+}
+
+impl KernelFiles {
+    /// Reads all files of a kernel. A module that cannot be used is left out and noted in `defects`.
+    ///
+    /// # Errors
+    /// [`InputError`] if vmlinux cannot be read or has no BTF.
+    pub fn read(source: &KernelSource) -> Result<Self, InputError> {
+        let vmlinux = BtfBytes::find(read_file(&source.vmlinux)?, &source.vmlinux)?;
+        let mut this = Self {
+            name: source.name.clone(),
+            path: source.vmlinux.clone(),
+            vmlinux,
+            modules: Vec::with_capacity(source.modules.len()),
+            defects: Vec::new(),
+        };
+        for path in &source.modules {
+            match this.read_module(path) {
+                Ok(module) => this.modules.push(module),
+                Err(error) => this.defects.push(error.of_module()),
+            }
+        }
+        Ok(this)
+    }
+
+    fn read_module(&self, path: &Path) -> Result<ModuleFile, InputError> {
+        let mut bytes = BtfBytes::find(read_file(path)?, path)?;
+        // Rewritten here, where the bytes are owned; it is rare enough to parse vmlinux once more for it.
+        if let Some(distilled) = bytes.distilled_base() {
+            let vmlinux = Btf::parse(self.vmlinux.btf())
+                .map_err(|error| InputError::defective_btf(&self.path, &error))?;
+            let relocated = relocate_distilled(bytes.btf(), distilled, &vmlinux)
+                .map_err(|error| InputError::defective_btf(path, &error))?;
+            bytes = BtfBytes::from_relocated(relocated, bytes.pointer_size);
+        }
+        Ok(ModuleFile { name: module_name(path), path: path.to_owned(), bytes })
+    }
+
+    /// Parses and indexes the kernel. A module whose BTF does not parse is left out and returned.
+    ///
+    /// # Errors
+    /// [`InputError`] if the BTF of vmlinux is defective.
+    pub fn parse(&self) -> Result<(Kernel<'_>, Vec<InputError>), InputError> {
+        let defective = |path: &Path| {
+            let path = path.to_owned();
+            move |error| InputError::defective_btf(&path, &error)
+        };
+        let vmlinux = self.parse_vmlinux().map_err(defective(&self.path))?;
+        let mut kernel = Kernel::new(with_size(vmlinux, self.vmlinux.pointer_size));
+        let mut defects = Vec::new();
+        for module in &self.modules {
+            match Btf::parse_split(module.bytes.btf(), Arc::clone(&kernel.vmlinux.btf)) {
+                Ok(btf) => kernel.modules.push(Module {
+                    name: module.name.clone(),
+                    indexed: Indexed::new(with_size(btf, module.bytes.pointer_size)),
+                }),
+                Err(error) => defects.push(defective(&module.path)(error).of_module()),
+            }
+        }
+        Ok((kernel, defects))
+    }
+
+    fn parse_vmlinux(&self) -> Result<Btf<'_>, crate::btf::BtfError> {
+        match self.vmlinux.distilled_base() {
+            // Nothing to map it onto: it stays on its own small base.
+            Some(base) => Btf::parse_split(self.vmlinux.btf(), Arc::new(Btf::parse(base)?)),
+            None => Btf::parse(self.vmlinux.btf()),
+        }
+    }
+}
+
+fn with_size(btf: Btf<'_>, pointer_size: Option<u32>) -> Btf<'_> {
+    match pointer_size {
+        Some(size) => btf.with_pointer_size(size),
+        None => btf,
+    }
+}
+
+/// `nf_conntrack` for `nf_conntrack`, `nf_conntrack.btf`, `nf_conntrack.ko.zst`.
+fn module_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".zst").unwrap_or(&name);
+    let name = name.strip_suffix(".btf").or_else(|| name.strip_suffix(".ko")).unwrap_or(name);
+    name.to_owned()
+}

@@ -1,0 +1,81 @@
+//! Which subprograms a program calls: libbpf copies them behind it before it loads it.
+//!
+//! Source: `bpf_object__reloc_code`, libbpf; spec 2.5.
+
+use hashbrown::HashMap;
+use object::read::elf::{Rel, Sym};
+
+use super::Program;
+use super::elf::Sections;
+use crate::format::insn::{CALL, INSN_LEN, Insn};
+
+/// `src_reg` of a call to another function of the object.
+const PSEUDO_CALL: u8 = 1;
+/// `src_reg` of an ldimm64 that takes the address of a function.
+const PSEUDO_FUNC: u8 = 4;
+
+/// For each program, the subprograms that it calls or takes the address of, in the order in which it does.
+pub(super) fn callees(sections: &Sections<'_>) -> Vec<Vec<usize>> {
+    let programs = &sections.programs;
+    let Some(text) = programs.iter().find(|it| it.is_subprogram).map(|it| it.code) else {
+        return vec![Vec::new(); programs.len()];
+    };
+    let symbol_values = symbol_values_by_place(sections);
+    programs.iter().map(|it| program_callees(sections, it, text, &symbol_values)).collect()
+}
+
+/// Values of the symbols that instructions are relocated against, by executable section and offset.
+fn symbol_values_by_place(sections: &Sections<'_>) -> HashMap<(usize, u64), u64> {
+    let endian = sections.elf_endian;
+    let mut values = HashMap::new();
+    for &(code, rels) in &sections.code_rels {
+        for rel in rels {
+            let index = object::SymbolIndex(rel.r_sym(endian) as usize);
+            if let Ok(symbol) = sections.symbols.symbol(index) {
+                values.insert((code, rel.r_offset(endian)), symbol.st_value(endian));
+            }
+        }
+    }
+    values
+}
+
+fn program_callees(
+    sections: &Sections<'_>,
+    program: &Program<'_>,
+    text: usize,
+    symbol_values: &HashMap<(usize, u64), u64>,
+) -> Vec<usize> {
+    let mut callees = Vec::new();
+    let body = sections.code.get(program.code).and_then(|code| {
+        let (start, len) = (usize::try_from(program.offset).ok()?, usize::try_from(program.len).ok()?);
+        code.data.get(start..start + len)
+    });
+    let slots = body.unwrap_or_default().as_chunks::<INSN_LEN>().0;
+    for (offset, bytes) in (program.offset..).step_by(INSN_LEN).zip(slots) {
+        let insn = Insn::decode(*bytes, sections.endian);
+        let slots_on = match (insn.code, insn.src) {
+            (CALL, PSEUDO_CALL) => i64::from(insn.imm) + 1,
+            (code, PSEUDO_FUNC) if insn.is_ldimm64() && code != CALL => i64::from(insn.imm) / 8,
+            _ => continue,
+        };
+        // Without a relocation the call is relative to itself.
+        let (code, from) = match symbol_values.get(&(program.code, offset)) {
+            Some(&value) => (text, value),
+            None => (program.code, offset),
+        };
+        let Some(target) = from.checked_add_signed(slots_on * INSN_LEN as i64) else { continue };
+        let after = sections.programs.partition_point(|it| (it.code, it.offset) <= (code, target));
+        let callee = after.checked_sub(1).filter(|&at| {
+            sections
+                .programs
+                .get(at)
+                .is_some_and(|it| it.is_subprogram && it.code == code && target < it.offset + it.len)
+        });
+        if let Some(callee) = callee
+            && !callees.contains(&callee)
+        {
+            callees.push(callee);
+        }
+    }
+    callees
+}
