@@ -1,2 +1,46 @@
-//! x
-fn main() {}
+//! `btfleet`: the command line. What was typed is in `args`, what it means in the other modules.
+
+mod args;
+mod check;
+mod docs;
+mod inputs;
+mod load;
+mod output;
+mod resolve;
+mod rows;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::output::{Exit, Failure};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.color.write_global();
+    // A panic is a bug of ours; its message is on stderr already, and scripts can tell it from a finding.
+    let result = std::panic::catch_unwind(|| match &cli.command {
+        Command::Check(args) => check::run(args),
+        Command::Resolve(args) => resolve::run(args),
+        Command::Completions { shell } => docs::completions(*shell),
+        Command::Man { dir } => docs::man_pages(dir),
+    });
+    let exit = match result {
+        Ok(Ok(exit)) => exit,
+        // Whoever reads the output has seen enough.
+        Ok(Err(Failure::OutputClosed)) => Exit::Fine,
+        Ok(Err(failure)) => {
+            output::message(&format!("btfleet: {failure}"));
+            match failure {
+                Failure::Usage(_) => Exit::Usage,
+                _ => Exit::NotJudged,
+            }
+        }
+        Err(_) => Exit::Internal,
+    };
+    exit.into()
+}

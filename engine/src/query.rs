@@ -44,7 +44,7 @@ pub struct Root<'data> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ask<'data> {
     /// A field: the steps that lead to it, the index of the root itself first.
-    Field(SmallVec<[Step<'data>; 3]>),
+    Field(Box<[Step<'data>]>),
     /// An enumerator of this essential name.
     Enumerator(&'data [u8]),
     /// A type compatible with the local one.
@@ -239,8 +239,7 @@ fn field_question<'data>(
     let size = btf.resolve_size(id).map_err(|_| UNUSABLE)?;
     // Bit offsets are u32 in libbpf and wrap.
     let mut bit_offset = first.wrapping_mul(size).wrapping_mul(8);
-    let mut steps = SmallVec::new();
-    steps.push(Step::Index(first));
+    let mut steps = vec![Step::Index(first)];
     let mut end = Endpoint::Element(id);
     for &index in rest {
         let (_, ty) = btf.skip_mods_and_typedefs(id).ok_or(UNUSABLE)?;
@@ -279,7 +278,7 @@ fn field_question<'data>(
     let local = value::of(btf, kind, &place)
         .map(|value| LocalValue { value, validate: value::validates(kind, &place) })
         .map_err(ResolveError::on_local_side);
-    let query = Query { root, ask: Ask::Field(steps) };
+    let query = Query { root, ask: Ask::Field(steps.into()) };
     Ok(Question { query: Some(query), local, local_bit_offset: bit_offset })
 }
 

@@ -67,7 +67,8 @@ impl InputCode {
 }
 
 impl InputError {
-    pub(crate) fn unreadable(path: &Path, what: String) -> Self {
+    /// A file or directory that the system will not let us read.
+    pub fn unreadable(path: &Path, what: String) -> Self {
         Self { path: path.to_owned(), code: InputCode::Unreadable, offset: None, what }
     }
 

@@ -1,0 +1,420 @@
+//! `btfleet check`: verdicts, grouped by cause.
+
+use std::collections::BTreeMap;
+
+use btfleet_engine::batch::Batch;
+use btfleet_engine::object::Object;
+use btfleet_engine::report::{Effect, ProgramVerdict, Verdict, check_object};
+use btfleet_engine::resolve::Modules;
+use sha2::{Digest, Sha256};
+
+use crate::args::{CheckArgs, FailOn, Format};
+use crate::load::{Files, Inputs};
+use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, progress};
+use crate::resolve::object_defects;
+use crate::rows::{EndRow, InputRow, PairRow, VerdictRow, hex, is_bad, push_line};
+
+/// Causes, objects and names that a summary lists before it says how many more there are.
+const CAUSES_SHOWN: usize = 25;
+const OBJECTS_SHOWN: usize = 30;
+const NAMES_SHOWN: usize = 4;
+/// Kernels up to which the summary has a column for each.
+const KERNEL_COLUMNS_MAX: usize = 12;
+
+pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
+    let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
+    let files = Files::read(&args.inputs, &batch)?;
+    let inputs = files.parse(&batch);
+    let format = args.inputs.format;
+    let hashes = match format {
+        Format::Jsonl => batch.map(&inputs.object_files, |file| hex(&Sha256::digest(&file.data))),
+        Format::Table => Vec::new(),
+    };
+    let mut out = Output::new();
+    let mut summary = Summary::new(&inputs);
+    let mut rows = 0;
+    let mut failure = None;
+    if format == Format::Jsonl {
+        for defect in &inputs.defects {
+            let mut line = Vec::new();
+            push_line(&mut line, &InputRow::new(defect));
+            out.write(&line)?;
+            rows += 1;
+        }
+    }
+    let bar = progress(inputs.objects.len() * inputs.kernels.len());
+    let mut before = 0;
+    batch.for_each_pair(
+        &inputs.objects,
+        &inputs.kernels,
+        |object_no, kernel_no| {
+            let (object, kernel) = (inputs.objects.get(object_no)?, inputs.kernels.get(kernel_no)?);
+            let verdicts = match inputs.mismatch(object_no, kernel_no) {
+                Some(_) => None,
+                None => Some(check_object(object, kernel, Modules::from(args.inputs.modules))),
+            };
+            let text = match format {
+                Format::Jsonl => json_rows(&inputs, &hashes, object_no, kernel_no, verdicts.as_deref()),
+                Format::Table => (Vec::new(), 0),
+            };
+            Some((verdicts, text))
+        },
+        |object_no, kernel_no, judged| {
+            bar.inc(1);
+            let Some((verdicts, (text, count))) = judged else { return true };
+            let written = object_defects(&mut out, format, &inputs, &mut before, object_no).and_then(|more| {
+                rows += more + count;
+                out.write(&text)
+            });
+            failure = written.err();
+            summary.add(&inputs, object_no, kernel_no, verdicts.as_deref());
+            failure.is_none()
+        },
+    );
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    bar.finish_and_clear();
+    rows += object_defects(&mut out, format, &inputs, &mut before, inputs.objects.len())?;
+    let complete = inputs.complete() && summary.pairs_not_judged == 0;
+    match format {
+        Format::Jsonl => {
+            let mut line = Vec::new();
+            let end = EndRow::new(complete, inputs.objects.len(), inputs.kernels.len(), rows);
+            push_line(&mut line, &end);
+            out.write(&line)?;
+        }
+        Format::Table => summary.print(&mut out, &inputs)?,
+    }
+    out.finish()?;
+    Ok(if summary.worst_autoloaded.is_some_and(|worst| is_finding(worst, args.fail_on)) {
+        Exit::Finding
+    } else if !complete || summary.counts.contains_key(&Verdict::Unknown) {
+        Exit::NotJudged
+    } else {
+        Exit::Fine
+    })
+}
+
+fn is_finding(verdict: Verdict, fail_on: FailOn) -> bool {
+    match fail_on {
+        FailOn::Fail => verdict >= Verdict::FailReloc,
+        FailOn::Unknown => verdict >= Verdict::Unknown,
+        FailOn::Conditional => verdict >= Verdict::Conditional,
+        FailOn::Drift => verdict >= Verdict::OkDrift,
+        FailOn::Never => false,
+    }
+}
+
+fn json_rows(
+    inputs: &Inputs<'_>,
+    hashes: &[String],
+    object_no: usize,
+    kernel_no: usize,
+    verdicts: Option<&[ProgramVerdict]>,
+) -> (Vec<u8>, usize) {
+    let mut text = Vec::new();
+    let object_name = inputs.object_names.get(object_no).map_or("", String::as_str);
+    let kernel_name = inputs.kernel_names.get(kernel_no).copied().unwrap_or_default();
+    let Some(verdicts) = verdicts else {
+        let why = inputs.mismatch(object_no, kernel_no).unwrap_or_default();
+        push_line(&mut text, &PairRow::byte_order(object_name, kernel_name, why));
+        return (text, 1);
+    };
+    let hash = hashes.get(object_no).map_or("", String::as_str);
+    let Some(object) = inputs.objects.get(object_no) else { return (text, 0) };
+    for verdict in verdicts {
+        if let Some(row) = VerdictRow::new(object_name, hash, kernel_name, object, verdict) {
+            push_line(&mut text, &row);
+        }
+    }
+    (text, verdicts.len())
+}
+
+/// What an object comes to on a kernel: the worst over its autoloaded programs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Verdict(Verdict),
+    NoPrograms,
+    NotJudged,
+}
+
+/// Same cause, whatever object and kernel it shows up on.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Cause {
+    /// Worst first.
+    verdict: std::cmp::Reverse<Verdict>,
+    code: &'static str,
+    path: String,
+    kind: &'static str,
+    message: String,
+}
+
+#[derive(Default)]
+struct Places {
+    bad: bool,
+    optional_only: bool,
+    /// Programs by object, with one source line each.
+    programs: BTreeMap<usize, BTreeMap<String, Option<String>>>,
+    kernels: std::collections::BTreeSet<usize>,
+}
+
+struct Summary {
+    cells: Vec<Vec<Cell>>,
+    causes: BTreeMap<Cause, Places>,
+    counts: BTreeMap<Verdict, usize>,
+    programs: usize,
+    pairs_not_judged: usize,
+    worst_autoloaded: Option<Verdict>,
+}
+
+impl Summary {
+    fn new(inputs: &Inputs<'_>) -> Self {
+        let entries = |object: &Object<'_>| object.programs().iter().filter(|it| !it.is_subprogram).count();
+        Self {
+            cells: vec![vec![Cell::NoPrograms; inputs.kernels.len()]; inputs.objects.len()],
+            causes: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            programs: inputs.objects.iter().map(entries).sum(),
+            pairs_not_judged: 0,
+            worst_autoloaded: None,
+        }
+    }
+
+    fn add(
+        &mut self,
+        inputs: &Inputs<'_>,
+        object_no: usize,
+        kernel_no: usize,
+        verdicts: Option<&[ProgramVerdict]>,
+    ) {
+        let Some(object) = inputs.objects.get(object_no) else { return };
+        let mut cell = Cell::NoPrograms;
+        match verdicts {
+            None => {
+                self.pairs_not_judged += 1;
+                cell = Cell::NotJudged;
+            }
+            Some(verdicts) => {
+                for verdict in verdicts {
+                    *self.counts.entry(verdict.verdict).or_default() += 1;
+                    if object.programs().get(verdict.program).is_some_and(|it| it.autoload) {
+                        self.worst_autoloaded = self.worst_autoloaded.max(Some(verdict.verdict));
+                        cell = match cell {
+                            Cell::Verdict(worst) => Cell::Verdict(worst.max(verdict.verdict)),
+                            _ => Cell::Verdict(verdict.verdict),
+                        };
+                    }
+                    self.add_findings(object, object_no, kernel_no, verdict);
+                }
+            }
+        }
+        if let Some(slot) = self.cells.get_mut(object_no).and_then(|row| row.get_mut(kernel_no)) {
+            *slot = cell;
+        }
+    }
+
+    fn add_findings(&mut self, object: &Object<'_>, object_no: usize, kernel_no: usize, of: &ProgramVerdict) {
+        let Some(program) = object.programs().get(of.program) else { return };
+        for finding in &of.findings {
+            let reloc = finding.reloc.and_then(|it| object.relocs().get(it));
+            let cause = Cause {
+                verdict: std::cmp::Reverse(match finding.effect {
+                    Effect::Aborts => Verdict::FailReloc,
+                    Effect::Refused => Verdict::Unknown,
+                    Effect::PoisonedConditional | Effect::Applied => Verdict::Conditional,
+                }),
+                code: finding.code,
+                path: reloc.map(|it| object.path(it)).unwrap_or_default(),
+                kind: reloc.and_then(|it| it.kind).map_or("", |it| it.name()),
+                message: finding.message.clone(),
+            };
+            let line = reloc.and_then(|it| object.source_line(it));
+            let line = line.map(|it| format!("{}:{}", String::from_utf8_lossy(it.file), it.line));
+            let name = String::from_utf8_lossy(program.name).into_owned();
+            let first = !self.causes.contains_key(&cause);
+            let places = self.causes.entry(cause).or_default();
+            places.bad |= is_bad(finding.effect);
+            places.optional_only = (first || places.optional_only) && !program.autoload;
+            places.programs.entry(object_no).or_default().entry(name).or_insert(line);
+            places.kernels.insert(kernel_no);
+        }
+    }
+
+    fn print(&self, out: &mut Output, inputs: &Inputs<'_>) -> Result<(), Failure> {
+        self.print_objects(out, inputs)?;
+        self.print_causes(out, inputs)?;
+        let mut parts = Vec::new();
+        for (verdict, count) in &self.counts {
+            let style = match verdict {
+                Verdict::Ok | Verdict::OkDrift => GOOD,
+                Verdict::Conditional | Verdict::Unknown => WARN,
+                Verdict::FailReloc => BAD,
+            };
+            parts.push(format!("{} {count}", paint(style, verdict.name())));
+        }
+        if self.pairs_not_judged > 0 {
+            parts.push(format!("{} object-kernel pairs not judged (byte order)", self.pairs_not_judged));
+        }
+        if parts.is_empty() {
+            parts.push("nothing to judge".into());
+        }
+        out.line(&format!(
+            "{} with {} on {}: {}",
+            plural(inputs.objects.len(), "object"),
+            plural(self.programs, "program"),
+            plural(inputs.kernels.len(), "kernel"),
+            parts.join(", "),
+        ))?;
+        out.line(&paint(
+            DIM,
+            "Judged: CO-RE relocations. Not judged: whether a poisoned instruction can be reached, attach targets, \
+             kernel symbols.",
+        ))
+    }
+
+    /// Objects that are not fine everywhere: a column for each kernel, or counts where there are too many.
+    fn print_objects(&self, out: &mut Output, inputs: &Inputs<'_>) -> Result<(), Failure> {
+        let is_fine = |cell: &Cell| matches!(cell, Cell::Verdict(Verdict::Ok) | Cell::NoPrograms);
+        let shown: Vec<usize> = (0..inputs.objects.len())
+            .filter(|&it| self.cells.get(it).is_some_and(|row| !row.iter().all(is_fine)))
+            .collect();
+        if shown.is_empty() {
+            return Ok(());
+        }
+        let columns = inputs.kernels.len() <= KERNEL_COLUMNS_MAX;
+        if columns {
+            for (number, name) in (1..).zip(&inputs.kernel_names) {
+                out.line(&format!("{}  {name}", paint(HEAD, &format!("K{number}"))))?;
+            }
+            out.line("")?;
+        }
+        let names = short_names(&inputs.object_names);
+        let name_of = |object: usize| names.get(object).map_or("", String::as_str);
+        let shown_now = shown.get(..OBJECTS_SHOWN).unwrap_or(&shown);
+        let width = shown_now.iter().map(|&it| name_of(it).chars().count()).max().unwrap_or(0);
+        if columns {
+            let heads = (1..=inputs.kernels.len()).fold(String::new(), |text, it| {
+                format!("{text}  {:<11}", format!("K{it}"))
+            });
+            out.line(&paint(HEAD, format!("{:width$}{heads}", "").trim_end()))?;
+        }
+        for &object in shown_now {
+            let row = self.cells.get(object).map_or(&[][..], Vec::as_slice);
+            let cells = if columns {
+                row.iter().fold(String::new(), |text, cell| format!("{text}  {}", show_cell(*cell)))
+            } else {
+                format!("  {}", count_cells(row))
+            };
+            out.line(format!("{:width$}{cells}", name_of(object)).trim_end())?;
+        }
+        if shown.len() > shown_now.len() {
+            let more = shown.len() - shown_now.len();
+            out.line(&format!("… and {more} more objects; --format jsonl has all"))?;
+        }
+        out.line("")
+    }
+
+    fn print_causes(&self, out: &mut Output, inputs: &Inputs<'_>) -> Result<(), Failure> {
+        let object_names = short_names(&inputs.object_names);
+        let kernel_names: Vec<String> = match inputs.kernels.len() {
+            0..=KERNEL_COLUMNS_MAX => (1..=inputs.kernels.len()).map(|it| format!("K{it}")).collect(),
+            _ => short_names(&inputs.kernel_names),
+        };
+        for (cause, places) in self.causes.iter().take(CAUSES_SHOWN) {
+            let style = if places.bad { BAD } else { WARN };
+            let kind = if cause.kind.is_empty() { String::new() } else { format!(" ({})", cause.kind) };
+            let optional = if places.optional_only { "  only in programs that are not loaded by default" } else { "" };
+            out.line(&format!(
+                "{} {}{kind}{}",
+                paint(style, cause.code),
+                paint(HEAD, &cause.path),
+                paint(DIM, optional)
+            ))?;
+            out.line(&format!("    {}", cause.message))?;
+            let programs: Vec<String> = places
+                .programs
+                .iter()
+                .flat_map(|(object, programs)| {
+                    let object = object_names.get(*object).map_or("", String::as_str);
+                    programs.iter().map(move |(program, line)| match line {
+                        Some(line) => format!("{object}: {program} ({line})"),
+                        None => format!("{object}: {program}"),
+                    })
+                })
+                .collect();
+            out.line(&format!("    in {}", some_of(&programs, "programs")))?;
+            if places.kernels.len() == inputs.kernels.len() {
+                out.line("    on every kernel")?;
+            } else {
+                let kernels: Vec<String> =
+                    places.kernels.iter().filter_map(|it| kernel_names.get(*it).cloned()).collect();
+                let total = inputs.kernels.len();
+                out.line(&format!("    on {} of {total}: {}", kernels.len(), some_of(&kernels, "kernels")))?;
+            }
+        }
+        if self.causes.len() > CAUSES_SHOWN {
+            let more = self.causes.len() - CAUSES_SHOWN;
+            out.line(&format!("… and {more} more causes; --format jsonl has all"))?;
+        }
+        if self.causes.is_empty() { Ok(()) } else { out.line("") }
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn some_of(names: &[String], what: &str) -> String {
+    let shown = names.get(..NAMES_SHOWN).unwrap_or(names);
+    let mut text = shown.join(", ");
+    if names.len() > shown.len() {
+        text.push_str(&format!(" and {} more {what}", names.len() - shown.len()));
+    }
+    text
+}
+
+fn show_cell(cell: Cell) -> String {
+    let (style, text) = match cell {
+        Cell::Verdict(Verdict::Ok) => (GOOD, "ok"),
+        Cell::Verdict(Verdict::OkDrift) => (GOOD, "ok-drift"),
+        Cell::Verdict(Verdict::Conditional) => (WARN, "conditional"),
+        Cell::Verdict(Verdict::Unknown) => (WARN, "unknown"),
+        Cell::Verdict(Verdict::FailReloc) => (BAD, "fail"),
+        Cell::NoPrograms => (DIM, "no program"),
+        Cell::NotJudged => (DIM, "-"),
+    };
+    paint(style, &format!("{text:<11}"))
+}
+
+fn count_cells(row: &[Cell]) -> String {
+    let kinds = [
+        (BAD, "fail", Cell::Verdict(Verdict::FailReloc)),
+        (WARN, "unknown", Cell::Verdict(Verdict::Unknown)),
+        (WARN, "conditional", Cell::Verdict(Verdict::Conditional)),
+        (GOOD, "ok-drift", Cell::Verdict(Verdict::OkDrift)),
+        (GOOD, "ok", Cell::Verdict(Verdict::Ok)),
+        (DIM, "not judged", Cell::NotJudged),
+    ];
+    let parts: Vec<String> = kinds
+        .iter()
+        .map(|(style, name, kind)| (style, name, row.iter().filter(|it| *it == kind).count()))
+        .filter(|(_, _, count)| *count > 0)
+        .map(|(style, name, count)| format!("{} {count}", paint(*style, name)))
+        .collect();
+    parts.join(", ")
+}
+
+/// Names without the directories that all of them share.
+fn short_names<S: AsRef<str>>(names: &[S]) -> Vec<String> {
+    let directory = |name: &str| name.rfind('/').map_or(0, |it| it + 1);
+    let Some(first) = names.first().map(AsRef::as_ref) else { return Vec::new() };
+    let mut shared = first.get(..directory(first)).unwrap_or("");
+    for name in names.iter().map(AsRef::as_ref) {
+        while !name.starts_with(shared) {
+            let parent = shared.trim_end_matches('/');
+            shared = parent.get(..directory(parent)).unwrap_or("");
+        }
+    }
+    names.iter().map(|name| name.as_ref().strip_prefix(shared).unwrap_or_default().to_owned()).collect()
+}

@@ -1,0 +1,143 @@
+//! Inputs read and parsed, and what could not be.
+
+use btfleet_engine::batch::{Batch, ObjectFile};
+use btfleet_engine::ingest::{InputCode, InputError, KernelFiles};
+use btfleet_engine::kernel::Kernel;
+use btfleet_engine::object::Object;
+
+use crate::args::InputArgs;
+use crate::inputs;
+use crate::output::{Failure, message};
+
+/// All files of a run, read. Objects and kernels borrow from it.
+pub(crate) struct Files {
+    objects: Vec<Result<ObjectFile, InputError>>,
+    kernels: Vec<Result<KernelFiles, InputError>>,
+    /// What stands in no input's place: directories that cannot be read.
+    errors: Vec<InputError>,
+}
+
+/// Parsed inputs, and defects in the order in which reports name them.
+pub(crate) struct Inputs<'a> {
+    pub(crate) kernels: Vec<Kernel<'a>>,
+    pub(crate) kernel_names: Vec<&'a str>,
+    pub(crate) objects: Vec<Object<'a>>,
+    pub(crate) object_files: Vec<&'a ObjectFile>,
+    pub(crate) object_names: Vec<String>,
+    /// Defects of kernels and of directories.
+    pub(crate) defects: Vec<InputError>,
+    /// Defects of objects, each with the number of objects that stand before it.
+    pub(crate) object_defects: Vec<(usize, InputError)>,
+}
+
+impl Files {
+    /// Finds and reads what was typed.
+    pub(crate) fn read(args: &InputArgs, batch: &Batch) -> Result<Self, Failure> {
+        let mut objects = inputs::objects(&args.objects)?;
+        let mut kernels = inputs::kernels(&args.kernels)?;
+        let skipped = objects.skipped + kernels.skipped;
+        if skipped > 0 {
+            let files = if skipped == 1 { "file" } else { "files" };
+            message(&format!("{skipped} other {files} skipped"));
+        }
+        let mut errors = std::mem::take(&mut objects.errors);
+        errors.append(&mut kernels.errors);
+        for (inputs, what) in [(objects.inputs.len(), "BPF object"), (kernels.inputs.len(), "kernel")] {
+            if inputs == 0 && errors.is_empty() {
+                return Err(Failure::Usage(format!("no {what} was found there")));
+            }
+        }
+        Ok(Self {
+            objects: batch.read_objects(&objects.inputs),
+            kernels: batch.read_kernels(&kernels.inputs),
+            errors,
+        })
+    }
+
+    /// Parses everything, in parallel. Defects are told on stderr at once.
+    pub(crate) fn parse(&self, batch: &Batch) -> Inputs<'_> {
+        let mut this = Inputs {
+            kernels: Vec::new(),
+            kernel_names: Vec::new(),
+            objects: Vec::new(),
+            object_files: Vec::new(),
+            object_names: Vec::new(),
+            defects: self.errors.clone(),
+            object_defects: Vec::new(),
+        };
+        let kernels = batch.map(&self.kernels, |files| match files {
+            Ok(files) => files.parse().map(|(kernel, defects)| (kernel, files, defects)),
+            Err(error) => Err(error.clone()),
+        });
+        for kernel in kernels {
+            match kernel {
+                Ok((kernel, files, defects)) => {
+                    this.kernels.push(kernel);
+                    this.kernel_names.push(&files.name);
+                    this.defects.extend(files.defects.iter().cloned().chain(defects));
+                }
+                Err(error) => this.defects.push(error),
+            }
+        }
+        let objects = batch.map(&self.objects, |file| match file {
+            Ok(file) => match Object::parse(&file.data) {
+                Ok(object) => Ok((object, file)),
+                Err(error) => Err(InputError::defective_object(&file.path, &error)),
+            },
+            Err(error) => Err(error.clone()),
+        });
+        for object in objects {
+            let place = this.objects.len();
+            match object {
+                Ok((object, file)) => {
+                    this.object_defects.extend(remarks(&object, file).map(|remark| (place, remark)));
+                    this.objects.push(object);
+                    this.object_files.push(file);
+                    this.object_names.push(file.path.to_string_lossy().into_owned());
+                }
+                Err(error) => this.object_defects.push((place, error)),
+            }
+        }
+        for defect in this.defects.iter().chain(this.object_defects.iter().map(|(_, defect)| defect)) {
+            message(&format!("btfleet: {defect}"));
+        }
+        this
+    }
+}
+
+/// Objects that are judged although something about them is not as it should be.
+fn remarks(object: &Object<'_>, file: &ObjectFile) -> impl Iterator<Item = InputError> + use<> {
+    let refused = object.refused().map(|refusal| InputError {
+        path: file.path.clone(),
+        code: InputCode::ObjectRefused,
+        offset: None,
+        what: format!("libbpf would not open it: {refusal}"),
+    });
+    let ignored = object.ignored_btf().map(|ignored| InputError {
+        path: file.path.clone(),
+        code: InputCode::ObjectBtfIgnored,
+        offset: Some(ignored.offset()),
+        what: format!("{ignored}; libbpf loads the object without relocations"),
+    });
+    refused.into_iter().chain(ignored)
+}
+
+impl Inputs<'_> {
+    /// Whether every input was read and is judged.
+    pub(crate) fn complete(&self) -> bool {
+        self.defects.is_empty() && self.object_defects.iter().all(|(_, defect)| defect.code.is_remark())
+    }
+
+    /// Why an object and a kernel cannot be judged together, if so.
+    pub(crate) fn mismatch(&self, object: usize, kernel: usize) -> Option<&'static str> {
+        let object = self.objects.get(object)?;
+        let kernel = self.kernels.get(kernel)?;
+        (object.endian() != kernel.vmlinux.btf.endian())
+            .then_some("the object and the kernel have different byte orders")
+    }
+
+    /// Defects of objects that stand right before object number `place`.
+    pub(crate) fn defects_before(&self, place: usize) -> impl Iterator<Item = &InputError> {
+        self.object_defects.iter().filter(move |(at, _)| *at == place).map(|(_, defect)| defect)
+    }
+}

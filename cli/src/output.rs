@@ -1,0 +1,112 @@
+//! The only module that writes: data to stdout, messages and progress to stderr.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How a run ended; the numbers are the contract with scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Nothing to report.
+    Fine = 0,
+    /// A finding at or above what was asked for.
+    Finding = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// Some input could not be read or judged.
+    NotJudged = 3,
+    /// A bug in this program.
+    Internal = 70,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a run stopped before its end.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Whoever read stdout has gone.
+    OutputClosed,
+    /// Output cannot be written.
+    Output(io::Error),
+    /// The command line makes no sense.
+    Usage(String),
+    /// The system refuses something that the run needs.
+    System(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::OutputClosed => f.write_str("stdout was closed"),
+            Self::Output(error) => write!(f, "cannot write output: {error}"),
+            Self::Usage(what) | Self::System(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::Output(error),
+        }
+    }
+}
+
+/// Stdout, buffered; colours are dropped where they are not wanted.
+pub(crate) struct Output(BufWriter<anstream::AutoStream<io::Stdout>>);
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self(BufWriter::with_capacity(1 << 16, anstream::AutoStream::auto(io::stdout())))
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.0.write_all(bytes)?)
+    }
+
+    pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
+        Ok(writeln!(self.0, "{line}")?)
+    }
+
+    /// Hands everything over; errors of delayed writes show up here.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        Ok(self.0.flush()?)
+    }
+}
+
+/// One line to stderr. If stderr is closed there is nobody to tell.
+pub(crate) fn message(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// A progress bar over `len` steps, on a terminal only.
+pub(crate) fn progress(len: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::hidden());
+    if io::stderr().is_terminal() && len > 64 {
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} pairs {eta}") {
+            bar.set_style(style);
+        }
+        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
+    bar
+}
+
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const HEAD: Style = Style::new().bold();
+
+/// `text` in `style`.
+pub(crate) fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}

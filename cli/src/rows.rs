@@ -1,0 +1,374 @@
+//! `--format jsonl`: one object a line, fields in a fixed order. The field names are the contract with scripts.
+
+use btfleet_engine::MODELS;
+use btfleet_engine::format::btf_ext::RelocKind;
+use btfleet_engine::ingest::InputError;
+use btfleet_engine::kernel::{Candidate, Kernel};
+use btfleet_engine::object::{Object, Reloc};
+use btfleet_engine::report::{Effect, ProgramVerdict};
+use btfleet_engine::resolve::{Decision, Outcome};
+use serde::Serialize;
+
+/// One record on one kernel.
+#[derive(Serialize)]
+pub(crate) struct RelocRow<'a> {
+    v: u32,
+    t: &'static str,
+    object: &'a str,
+    kernel: &'a str,
+    section: String,
+    program: Option<String>,
+    insn_off: u32,
+    kind: KindName,
+    type_id: u32,
+    root: String,
+    access: String,
+    path: String,
+    code: &'static str,
+    reason: Option<&'static str>,
+    fatal: Option<i32>,
+    orig: Option<String>,
+    new: Option<String>,
+    unresolved: Option<bool>,
+    poisoned: bool,
+    validate: Option<bool>,
+    orig_sz: Option<u32>,
+    new_sz: Option<u32>,
+    resize_fails: Option<bool>,
+    target: Option<String>,
+    root_id: Option<u32>,
+    target_module: Option<&'a str>,
+    insn_before: String,
+    insn: String,
+    file: Option<String>,
+    line: Option<u32>,
+    /// Only where modules disagree: the answer with each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    by_module: Vec<ModuleRow<'a>>,
+}
+
+/// The answer with just one module loaded.
+#[derive(Serialize)]
+struct ModuleRow<'a> {
+    module: &'a str,
+    code: &'static str,
+    reason: Option<&'static str>,
+    fatal: Option<i32>,
+    new: Option<String>,
+    unresolved: Option<bool>,
+    poisoned: bool,
+    root_id: Option<u32>,
+    insn: String,
+}
+
+/// A kind's name, or its number where it has none.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum KindName {
+    Known(&'static str),
+    Unknown(u32),
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+fn target_type(kernel: &Kernel<'_>, reloc: &Reloc<'_>, decision: &Decision) -> Option<String> {
+    let candidate = decision.candidate?;
+    (reloc.kind == Some(RelocKind::FieldByteOffset) && decision.target_type.0 != 0)
+        .then(|| kernel.btf_of(candidate).type_name(decision.target_type))
+}
+
+fn module_name<'a>(kernel: &'a Kernel<'_>, candidate: Option<Candidate>) -> Option<&'a str> {
+    kernel.modules.get(candidate?.module? as usize).map(|module| module.name.as_str())
+}
+
+impl<'a> RelocRow<'a> {
+    pub(crate) fn new(
+        object_name: &'a str,
+        kernel_name: &'a str,
+        object: &Object<'_>,
+        kernel: &'a Kernel<'_>,
+        reloc: &Reloc<'_>,
+        outcome: &Outcome,
+    ) -> Self {
+        let insn_before = hex(object.insn_bytes(reloc));
+        let line = object.source_line(reloc);
+        let mut row = Self {
+            v: 1,
+            t: "reloc",
+            object: object_name,
+            kernel: kernel_name,
+            section: text(reloc.section),
+            program: reloc.program.and_then(|it| object.programs().get(it)).map(|it| text(it.name)),
+            insn_off: reloc.insn_off,
+            kind: reloc.kind.map_or(KindName::Unknown(reloc.raw_kind), |it| KindName::Known(it.name())),
+            type_id: reloc.type_id.0,
+            root: object.root_name(reloc),
+            access: text(reloc.access),
+            path: object.path(reloc),
+            code: "skipped",
+            reason: None,
+            fatal: None,
+            orig: None,
+            new: None,
+            unresolved: None,
+            poisoned: false,
+            validate: None,
+            orig_sz: None,
+            new_sz: None,
+            resize_fails: None,
+            target: None,
+            root_id: None,
+            target_module: None,
+            insn: insn_before.clone(),
+            insn_before,
+            file: line.map(|it| text(it.file)),
+            line: line.map(|it| it.line),
+            by_module: Vec::new(),
+        };
+        match outcome {
+            Outcome::Skipped => {}
+            Outcome::Fatal(error) => {
+                row.code = error.code();
+                row.fatal = Some(error.errno());
+            }
+            Outcome::Decided(decision) => {
+                row.code = decision.code.name();
+                row.reason = decision.reason.map(|it| it.name());
+                row.orig = Some(decision.orig.to_string());
+                row.new = decision.new.map(|it| it.to_string());
+                row.unresolved = Some(decision.unresolved);
+                row.poisoned = decision.poisoned;
+                row.validate = Some(decision.validate);
+                row.orig_sz = Some(decision.orig_size);
+                row.new_sz = Some(decision.new_size);
+                row.resize_fails = Some(decision.resize_fails);
+                row.target = target_type(kernel, reloc, decision);
+                row.root_id = decision.candidate.map(|it| it.id.0);
+                row.target_module = module_name(kernel, decision.candidate);
+                row.insn = hex(&decision.insn);
+            }
+            Outcome::ModuleDependent(answers) => {
+                row.code = "module-dependent";
+                row.reason = Some("module-dependent");
+                row.by_module = answers
+                    .iter()
+                    .map(|it| {
+                        let module = kernel.modules.get(it.module as usize);
+                        ModuleRow::new(module.map_or("", |it| it.name.as_str()), &row.insn, &it.outcome)
+                    })
+                    .collect();
+            }
+        }
+        row
+    }
+}
+
+impl<'a> ModuleRow<'a> {
+    fn new(module: &'a str, insn_before: &str, outcome: &Outcome) -> Self {
+        let mut row = Self {
+            module,
+            code: "skipped",
+            reason: None,
+            fatal: None,
+            new: None,
+            unresolved: None,
+            poisoned: false,
+            root_id: None,
+            insn: insn_before.to_owned(),
+        };
+        match outcome {
+            Outcome::Fatal(error) => {
+                row.code = error.code();
+                row.fatal = Some(error.errno());
+            }
+            Outcome::Decided(decision) => {
+                row.code = decision.code.name();
+                row.reason = decision.reason.map(|it| it.name());
+                row.new = decision.new.map(|it| it.to_string());
+                row.unresolved = Some(decision.unresolved);
+                row.poisoned = decision.poisoned;
+                row.root_id = decision.candidate.map(|it| it.id.0);
+                row.insn = hex(&decision.insn);
+            }
+            // A single module's answer is never one of these.
+            Outcome::Skipped | Outcome::ModuleDependent(_) => {}
+        }
+        row
+    }
+}
+
+/// The layers that verdicts of this version rest on.
+const JUDGED: [&str; 1] = ["co-re"];
+
+/// One program on one kernel.
+#[derive(Serialize)]
+pub(crate) struct VerdictRow<'a> {
+    v: u32,
+    t: &'static str,
+    object: &'a str,
+    object_sha256: &'a str,
+    program: String,
+    section: String,
+    kernel: &'a str,
+    autoload: bool,
+    verdict: &'static str,
+    judged: [&'static str; 1],
+    aborted_by: Option<AbortRow>,
+    confidence: &'static str,
+    assumptions: &'a [String],
+    findings: Vec<FindingRow<'a>>,
+}
+
+/// The record that ends the load of the object.
+#[derive(Serialize)]
+struct AbortRow {
+    section: String,
+    program: Option<String>,
+    insn_off: u32,
+    code: &'static str,
+    fatal: i32,
+}
+
+#[derive(Serialize)]
+struct FindingRow<'a> {
+    code: &'static str,
+    effect: &'static str,
+    insn_off: Option<u32>,
+    root: Option<String>,
+    path: Option<String>,
+    file: Option<String>,
+    line: Option<u32>,
+    message: &'a str,
+}
+
+impl<'a> VerdictRow<'a> {
+    pub(crate) fn new(
+        object_name: &'a str,
+        object_sha256: &'a str,
+        kernel_name: &'a str,
+        object: &Object<'_>,
+        verdict: &'a ProgramVerdict,
+    ) -> Option<Self> {
+        let program = object.programs().get(verdict.program)?;
+        let relocs = object.relocs();
+        let program_name =
+            |reloc: &Reloc<'_>| reloc.program.and_then(|it| object.programs().get(it)).map(|it| text(it.name));
+        let aborted_by = verdict.aborted_by.and_then(|abort| {
+            let reloc = relocs.get(abort.reloc)?;
+            Some(AbortRow {
+                section: text(reloc.section),
+                program: program_name(reloc),
+                insn_off: reloc.insn_off,
+                code: abort.error.code(),
+                fatal: abort.error.errno(),
+            })
+        });
+        let findings = verdict.findings.iter().map(|finding| {
+            let reloc = finding.reloc.and_then(|it| relocs.get(it));
+            let line = reloc.and_then(|it| object.source_line(it));
+            FindingRow {
+                code: finding.code,
+                effect: finding.effect.name(),
+                insn_off: reloc.map(|it| it.insn_off),
+                root: reloc.map(|it| object.root_name(it)),
+                path: reloc.map(|it| object.path(it)),
+                file: line.map(|it| text(it.file)),
+                line: line.map(|it| it.line),
+                message: &finding.message,
+            }
+        });
+        Some(Self {
+            v: 1,
+            t: "verdict",
+            object: object_name,
+            object_sha256,
+            program: text(program.name),
+            section: text(program.section),
+            kernel: kernel_name,
+            autoload: program.autoload,
+            verdict: verdict.verdict.name(),
+            judged: JUDGED,
+            aborted_by,
+            confidence: "proved",
+            assumptions: &verdict.assumptions,
+            findings: findings.collect(),
+        })
+    }
+}
+
+/// An object and a kernel that cannot be judged together.
+#[derive(Serialize)]
+pub(crate) struct PairRow<'a> {
+    v: u32,
+    t: &'static str,
+    object: &'a str,
+    kernel: &'a str,
+    code: &'static str,
+    message: &'a str,
+}
+
+impl<'a> PairRow<'a> {
+    pub(crate) fn byte_order(object: &'a str, kernel: &'a str, message: &'a str) -> Self {
+        Self { v: 1, t: "pair", object, kernel, code: "byte-order-mismatch", message }
+    }
+}
+
+/// An input that could not be read, or a remark on one that could.
+#[derive(Serialize)]
+pub(crate) struct InputRow<'a> {
+    v: u32,
+    t: &'static str,
+    path: String,
+    code: &'static str,
+    offset: Option<u64>,
+    message: &'a str,
+}
+
+impl<'a> InputRow<'a> {
+    pub(crate) fn new(error: &'a InputError) -> Self {
+        let path = error.path.to_string_lossy().into_owned();
+        Self { v: 1, t: "input", path, code: error.code.name(), offset: error.offset, message: &error.what }
+    }
+}
+
+/// The last row; without it the output is cut.
+#[derive(Serialize)]
+pub(crate) struct EndRow {
+    v: u32,
+    t: &'static str,
+    complete: bool,
+    objects: usize,
+    kernels: usize,
+    rows: usize,
+    models: &'static str,
+}
+
+impl EndRow {
+    pub(crate) fn new(complete: bool, objects: usize, kernels: usize, rows: usize) -> Self {
+        Self { v: 1, t: "end", complete, objects, kernels, rows, models: MODELS }
+    }
+}
+
+/// A row as a line of JSON.
+pub(crate) fn push_line(out: &mut Vec<u8>, row: &impl Serialize) {
+    // Strings and numbers into memory: there is nothing that could fail.
+    if serde_json::to_writer(&mut *out, row).is_ok() {
+        out.push(b'\n');
+    }
+}
+
+/// Whether a finding is bad enough to be shown in red.
+pub(crate) fn is_bad(effect: Effect) -> bool {
+    matches!(effect, Effect::Aborts | Effect::Refused)
+}
