@@ -1,23 +1,24 @@
 //! `btfleet check`: verdicts, grouped by cause.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use btfleet_engine::batch::Batch;
-use btfleet_engine::object::Object;
+use btfleet_engine::object::{Object, Reloc};
 use btfleet_engine::report::{Effect, ProgramVerdict, Verdict, check_object};
-use btfleet_engine::resolve::Modules;
+use btfleet_engine::resolve::{Code, Modules};
 use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::load::{Files, Inputs};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, progress};
 use crate::resolve::object_defects;
-use crate::rows::{EndRow, InputRow, PairRow, VerdictRow, hex, is_bad, push_line};
+use crate::rows::{EndRow, InputRow, PairRow, VerdictRow, hex, push_line};
 
 /// Causes, objects and names that a summary lists before it says how many more there are.
-const CAUSES_SHOWN: usize = 25;
+const CAUSES_SHOWN: usize = 20;
 const OBJECTS_SHOWN: usize = 30;
-const NAMES_SHOWN: usize = 4;
+const OBJECTS_PER_CAUSE: usize = 3;
+const NAMES_SHOWN: usize = 5;
 /// Kernels up to which the summary has a column for each.
 const KERNEL_COLUMNS_MAX: usize = 12;
 
@@ -139,24 +140,30 @@ enum Cell {
     NotJudged,
 }
 
-/// Same cause, whatever object and kernel it shows up on.
+/// Same cause, whatever object and kernel it shows up on: worst first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Cause {
-    /// Worst first.
     verdict: std::cmp::Reverse<Verdict>,
     code: &'static str,
     path: String,
-    kind: &'static str,
-    message: String,
 }
 
+/// Where a cause shows up.
 #[derive(Default)]
 struct Places {
-    bad: bool,
-    optional_only: bool,
-    /// Programs by object, with one source line each.
-    programs: BTreeMap<usize, BTreeMap<String, Option<String>>>,
-    kernels: std::collections::BTreeSet<usize>,
+    /// What the first of them says.
+    message: String,
+    /// Relocation kinds.
+    kinds: BTreeSet<&'static str>,
+    /// Whether a program that is loaded by default is among them.
+    in_default: bool,
+    /// Programs by object.
+    programs: BTreeMap<usize, BTreeSet<String>>,
+    /// The first source line of each object.
+    lines: BTreeMap<usize, String>,
+    kernels: BTreeSet<usize>,
+    /// Program and kernel pairs.
+    count: usize,
 }
 
 struct Summary {
@@ -225,19 +232,22 @@ impl Summary {
                     Effect::PoisonedConditional | Effect::Applied => Verdict::Conditional,
                 }),
                 code: finding.code,
-                path: reloc.map(|it| object.path(it)).unwrap_or_default(),
-                kind: reloc.and_then(|it| it.kind).map_or("", |it| it.name()),
-                message: finding.message.clone(),
+                path: reloc.map(|it| subject(object, it, finding.code)).unwrap_or_default(),
             };
-            let line = reloc.and_then(|it| object.source_line(it));
-            let line = line.map(|it| format!("{}:{}", String::from_utf8_lossy(it.file), it.line));
-            let name = String::from_utf8_lossy(program.name).into_owned();
-            let first = !self.causes.contains_key(&cause);
             let places = self.causes.entry(cause).or_default();
-            places.bad |= is_bad(finding.effect);
-            places.optional_only = (first || places.optional_only) && !program.autoload;
-            places.programs.entry(object_no).or_default().entry(name).or_insert(line);
+            if places.message.is_empty() {
+                places.message.clone_from(&finding.message);
+            }
+            places.kinds.extend(reloc.and_then(|it| it.kind).map(|it| it.name()));
+            places.in_default |= program.autoload;
             places.kernels.insert(kernel_no);
+            let name = String::from_utf8_lossy(program.name).into_owned();
+            places.programs.entry(object_no).or_default().insert(name);
+            if let Some(line) = reloc.and_then(|it| object.source_line(it)) {
+                let show = || format!("{}:{}", String::from_utf8_lossy(line.file), line.line);
+                places.lines.entry(object_no).or_insert_with(show);
+            }
+            places.count += 1;
         }
     }
 
@@ -268,8 +278,8 @@ impl Summary {
         ))?;
         out.line(&paint(
             DIM,
-            "Judged: CO-RE relocations. Not judged: whether a poisoned instruction can be reached, attach targets, \
-             kernel symbols.",
+            "Judged: CO-RE relocations. 'conditional': an instruction is poisoned, and the program loads only if the \
+             poison cannot be reached,\nwhich is not judged; nor are attach targets and kernel symbols.",
         ))
     }
 
@@ -321,36 +331,41 @@ impl Summary {
             0..=KERNEL_COLUMNS_MAX => (1..=inputs.kernels.len()).map(|it| format!("K{it}")).collect(),
             _ => short_names(&inputs.kernel_names),
         };
-        for (cause, places) in self.causes.iter().take(CAUSES_SHOWN) {
-            let style = if places.bad { BAD } else { WARN };
-            let kind = if cause.kind.is_empty() { String::new() } else { format!(" ({})", cause.kind) };
-            let optional = if places.optional_only { "  only in programs that are not loaded by default" } else { "" };
+        // The worst first; of equals, what hits most programs on most kernels.
+        let mut causes: Vec<_> = self.causes.iter().collect();
+        causes.sort_by_key(|(cause, places)| (cause.verdict, std::cmp::Reverse(places.count)));
+        for (cause, places) in causes.into_iter().take(CAUSES_SHOWN) {
+            let (style, word) = match cause.verdict.0 {
+                Verdict::FailReloc => (BAD, "fails"),
+                Verdict::Unknown => (WARN, "unknown"),
+                _ => (WARN, "conditional"),
+            };
+            let kinds: Vec<&str> = places.kinds.iter().copied().collect();
+            let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
+            let optional = if places.in_default { "" } else { ", only in programs not loaded by default" };
             out.line(&format!(
-                "{} {}{kind}{}",
-                paint(style, cause.code),
+                "{} {} {}{kinds}{optional}",
+                paint(style, word),
+                cause.code,
                 paint(HEAD, &cause.path),
-                paint(DIM, optional)
             ))?;
-            out.line(&format!("    {}", cause.message))?;
-            let programs: Vec<String> = places
-                .programs
-                .iter()
-                .flat_map(|(object, programs)| {
-                    let object = object_names.get(*object).map_or("", String::as_str);
-                    programs.iter().map(move |(program, line)| match line {
-                        Some(line) => format!("{object}: {program} ({line})"),
-                        None => format!("{object}: {program}"),
-                    })
-                })
-                .collect();
-            out.line(&format!("    in {}", some_of(&programs, "programs")))?;
-            if places.kernels.len() == inputs.kernels.len() {
+            out.line(&format!("    {}", places.message))?;
+            for (object, programs) in places.programs.iter().take(OBJECTS_PER_CAUSE) {
+                let programs: Vec<String> = programs.iter().cloned().collect();
+                let object_name = object_names.get(*object).map_or("", String::as_str);
+                let line = places.lines.get(object).map(|it| format!("  at {it}")).unwrap_or_default();
+                out.line(&format!("    {object_name}: {}{}", some_of(&programs), paint(DIM, &line)))?;
+            }
+            if places.programs.len() > OBJECTS_PER_CAUSE {
+                out.line(&format!("    and {} more objects", places.programs.len() - OBJECTS_PER_CAUSE))?;
+            }
+            let total = inputs.kernels.len();
+            if places.kernels.len() == total {
                 out.line("    on every kernel")?;
             } else {
                 let kernels: Vec<String> =
                     places.kernels.iter().filter_map(|it| kernel_names.get(*it).cloned()).collect();
-                let total = inputs.kernels.len();
-                out.line(&format!("    on {} of {total}: {}", kernels.len(), some_of(&kernels, "kernels")))?;
+                out.line(&format!("    on {} of {total} kernels: {}", kernels.len(), some_of(&kernels)))?;
             }
         }
         if self.causes.len() > CAUSES_SHOWN {
@@ -361,15 +376,21 @@ impl Summary {
     }
 }
 
+/// What a cause is about: the field, or the type where that is missing as a whole.
+fn subject(object: &Object<'_>, reloc: &Reloc<'_>, code: &str) -> String {
+    let whole_type = [Code::NoType, Code::FwdOnly].iter().any(|it| it.name() == code);
+    if whole_type { object.root_name(reloc) } else { object.path(reloc) }
+}
+
 fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-fn some_of(names: &[String], what: &str) -> String {
+fn some_of(names: &[String]) -> String {
     let shown = names.get(..NAMES_SHOWN).unwrap_or(names);
     let mut text = shown.join(", ");
     if names.len() > shown.len() {
-        text.push_str(&format!(" and {} more {what}", names.len() - shown.len()));
+        text.push_str(&format!(" and {} more", names.len() - shown.len()));
     }
     text
 }

@@ -5,7 +5,7 @@ use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::ingest::InputError;
 use btfleet_engine::kernel::{Candidate, Kernel};
 use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::report::{Effect, ProgramVerdict};
+use btfleet_engine::report::ProgramVerdict;
 use btfleet_engine::resolve::{Decision, Outcome};
 use serde::Serialize;
 
@@ -366,9 +366,4 @@ pub(crate) fn push_line(out: &mut Vec<u8>, row: &impl Serialize) {
     if serde_json::to_writer(&mut *out, row).is_ok() {
         out.push(b'\n');
     }
-}
-
-/// Whether a finding is bad enough to be shown in red.
-pub(crate) fn is_bad(effect: Effect) -> bool {
-    matches!(effect, Effect::Aborts | Effect::Refused)
 }

@@ -5,8 +5,8 @@
 use hashbrown::HashMap;
 use object::read::elf::{Rel, Sym};
 
-use super::Program;
 use super::elf::Sections;
+use super::{Program, program_at};
 use crate::format::insn::{CALL, INSN_LEN, Insn};
 
 /// `src_reg` of a call to another function of the object.
@@ -64,13 +64,8 @@ fn program_callees(
             None => (program.code, offset),
         };
         let Some(target) = from.checked_add_signed(slots_on * INSN_LEN as i64) else { continue };
-        let after = sections.programs.partition_point(|it| (it.code, it.offset) <= (code, target));
-        let callee = after.checked_sub(1).filter(|&at| {
-            sections
-                .programs
-                .get(at)
-                .is_some_and(|it| it.is_subprogram && it.code == code && target < it.offset + it.len)
-        });
+        let callee = program_at(&sections.programs, code, target)
+            .filter(|&at| sections.programs.get(at).is_some_and(|it| it.is_subprogram));
         if let Some(callee) = callee
             && !callees.contains(&callee)
         {

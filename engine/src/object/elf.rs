@@ -4,13 +4,14 @@
 
 use hashbrown::{HashMap, HashSet};
 use object::elf::{
-    EM_BPF, EM_NONE, ET_REL, FileHeader64, Rel64, SHF_EXECINSTR, SHT_PROGBITS, SHT_REL, SHT_STRTAB,
+    EM_BPF, EM_NONE, ET_REL, FileHeader64, Rel64, SHF_EXECINSTR, SHT_NOBITS, SHT_PROGBITS, SHT_REL, SHT_STRTAB,
     SHT_SYMTAB, STB_LOCAL, STT_FUNC,
 };
 use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym, SymbolTable};
 use object::{Endianness, SectionIndex};
 
 use super::attach::AttachTarget;
+use super::links::Role;
 use super::{CodeSection, ObjectError, Program, Refusal};
 use crate::format::Endian;
 use crate::format::insn::INSN_LEN;
@@ -32,6 +33,8 @@ pub(super) struct Sections<'data> {
     pub(super) symbols: SymbolTable<'data, Header>,
     /// Relocations of executable sections, by the number of the section in `code`.
     pub(super) code_rels: Vec<(usize, &'data [Rel64<Endianness>])>,
+    /// By ELF section number: what libbpf takes it for.
+    pub(super) roles: Vec<Role>,
     /// Maps defined by BTF or struct_ops: libbpf does not open the object without usable BTF.
     pub(super) needs_btf: bool,
     pub(super) refused: Option<Refusal>,
@@ -70,6 +73,7 @@ impl<'data> Sections<'data> {
             programs: Vec::new(),
             symbols: SymbolTable::default(),
             code_rels: Vec::new(),
+            roles: vec![Role::Other; table.len()],
             needs_btf: false,
             refused: None,
         };
@@ -85,6 +89,9 @@ impl<'data> Sections<'data> {
             }
             let contents = section.data(endian, data).map_err(broken(header_at(index)))?;
             let kind = section.sh_type(endian);
+            if let Some(role) = this.roles.get_mut(index.0) {
+                *role = role_of(name, kind == SHT_PROGBITS && !contents.is_empty(), kind == SHT_NOBITS);
+            }
             match name {
                 b"version" if contents.len() != 4 => {
                     this.refuse(Refusal::FORMAT, "section 'version' is not 4 bytes long");
@@ -209,6 +216,17 @@ impl<'data> Sections<'data> {
                 attach: AttachTarget::of_section(section),
             });
         }
+    }
+}
+
+fn role_of(name: &[u8], has_contents: bool, is_nobits: bool) -> Role {
+    let is = |base: &[u8]| name.strip_prefix(base).is_some_and(|rest| matches!(rest, [] | [b'.', ..]));
+    match name {
+        b".maps" => Role::Maps,
+        b".text" if has_contents => Role::Text,
+        b".addr_space.1" | b".jumptables" if has_contents => Role::Data,
+        _ if has_contents && (is(b".data") || is(b".rodata")) || is_nobits && is(b".bss") => Role::Data,
+        _ => Role::Other,
     }
 }
 

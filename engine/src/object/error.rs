@@ -54,6 +54,8 @@ impl Refusal {
     pub(crate) const ENOTSUP: i32 = -95;
     /// `LIBBPF_ERRNO__FORMAT`.
     pub(crate) const FORMAT: i32 = -4001;
+    /// `LIBBPF_ERRNO__RELOC`.
+    pub(crate) const RELOC: i32 = -4005;
 
     pub(crate) fn new(errno: i32, what: impl Into<String>) -> Self {
         Self { errno, what: what.into() }

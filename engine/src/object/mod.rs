@@ -12,6 +12,7 @@ mod elf;
 mod error;
 mod ext;
 mod externs;
+mod links;
 
 use std::sync::Arc;
 
@@ -166,6 +167,7 @@ impl<'data> Object<'data> {
         if refused.is_none() && needs_btf && (btf.is_none() || ignored_btf.is_some()) {
             refused = Some(Refusal::btf_required());
         }
+        refused = refused.or_else(|| links::check(&sections));
         let callees = calls::callees(&sections);
         let Sections { code, programs, .. } = sections;
         let mut object = Self {
@@ -203,7 +205,7 @@ impl<'data> Object<'data> {
                 self.relocs.push(Reloc {
                     section,
                     code,
-                    program: code.and_then(|code| self.program_at(code, record.insn_off)),
+                    program: code.and_then(|code| program_at(&self.programs, code, record.insn_off.into())),
                     insn_off: record.insn_off,
                     raw_kind: record.kind,
                     kind: RelocKind::from_raw(record.kind),
@@ -235,16 +237,6 @@ impl<'data> Object<'data> {
         for reloc in &mut self.relocs {
             reloc.shares_slots = reloc.touched().any(|it| twice.contains(&it));
         }
-    }
-
-    /// libbpf's `find_prog_by_sec_insn`: the last program of the section that starts at or before the
-    /// instruction, if it reaches that far.
-    fn program_at(&self, code: usize, insn_off: u32) -> Option<usize> {
-        let offset = u64::from(insn_off);
-        let after = self.programs.partition_point(|it| (it.code, it.offset) <= (code, offset));
-        let at = after.checked_sub(1)?;
-        let program = self.programs.get(at)?;
-        (program.code == code && offset < program.offset + program.len).then_some(at)
     }
 
     /// The instruction of a record; `None` if it is inside no program.
@@ -340,6 +332,15 @@ impl<'data> Object<'data> {
     pub fn path(&self, reloc: &Reloc<'data>) -> String {
         self.btf.as_deref().map(|btf| query::path(btf, reloc)).unwrap_or_default()
     }
+}
+
+/// libbpf's `find_prog_by_sec_insn`: the last program of the section that starts at or before byte `offset`,
+/// if it reaches that far. `programs` are sorted by section and offset.
+fn program_at(programs: &[Program<'_>], code: usize, offset: u64) -> Option<usize> {
+    let after = programs.partition_point(|it| (it.code, it.offset) <= (code, offset));
+    let at = after.checked_sub(1)?;
+    let program = programs.get(at)?;
+    (program.code == code && offset < program.offset + program.len).then_some(at)
 }
 
 impl<'data> Reloc<'data> {

@@ -204,9 +204,7 @@ impl ProgramVerdict {
     fn decided(&mut self, kernel: &Kernel<'_>, modules: Modules, reloc: usize, decision: &Decision) {
         if decision.poisoned {
             self.assumptions.push("the poisoned instructions are never reached (not judged)".into());
-            let message = format!("{}; whether the instruction can be reached is not judged", {
-                explain(decision.code)
-            });
+            let message = format!("{}: the instruction is poisoned", explain(decision.code));
             let code = decision.code.name();
             let effect = Effect::PoisonedConditional;
             self.add(Verdict::Conditional, Finding { code, effect, reloc: Some(reloc), message });

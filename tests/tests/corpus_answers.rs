@@ -1,0 +1,271 @@
+//! The recorded answers of libbpf for real objects and kernels, record by record, against the engine.
+//!
+//! The corpus stands beside the source tree; where it is absent these tests say so on stderr and judge nothing.
+#![expect(
+    clippy::print_stderr,
+    reason = "the one way for a test to say that it skipped, or how much it judged"
+)]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use btfleet_engine::format::btf_ext::RelocKind;
+use btfleet_engine::kernel::Kernel;
+use btfleet_engine::object::{Object, Reloc};
+use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_tests::oracle::elf_section;
+
+/// Differences that are shown; the rest is counted.
+const SHOWN: usize = 10;
+
+fn corpus() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
+    if root.is_dir() {
+        return Some(root);
+    }
+    eprintln!("SKIPPED: no corpus at {}, nothing was compared", root.display());
+    None
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// One line of a table: what was recorded of one record.
+struct Row<'a> {
+    object: &'a str,
+    kernel: &'a str,
+    /// Section, offset, kind, type id, access string.
+    record: String,
+    /// Status and, depending on it, errno or all the values.
+    answer: String,
+}
+
+impl<'a> Row<'a> {
+    fn parse(line: &'a str) -> Self {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let &[object, kernel, ref rest @ ..] = columns.as_slice() else { panic!("bad line: {line}") };
+        let (record, answer) = rest.split_at_checked(5).expect("five columns name the record");
+        let answer = match answer {
+            ["no_prog", ..] => "no_prog".to_owned(),
+            ["error", errno, ..] => format!("error {errno}"),
+            [status, _errno, values @ ..] => format!("{status} {}", values.join(" ")),
+            _ => panic!("bad line: {line}"),
+        };
+        Self { object, kernel, record: record.join(" "), answer }
+    }
+}
+
+fn describe(reloc: &Reloc<'_>) -> String {
+    format!(
+        "{} {} {} {} {}",
+        String::from_utf8_lossy(reloc.section),
+        reloc.insn_off,
+        reloc.kind.map_or("?", RelocKind::name),
+        reloc.type_id,
+        String::from_utf8_lossy(reloc.access)
+    )
+}
+
+/// An outcome as the tables write it.
+fn answer(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Skipped => "no_prog".to_owned(),
+        Outcome::Fatal(error) => format!("error {}", error.errno()),
+        Outcome::Decided(it) => {
+            let status = if it.poisoned { "poison" } else { "ok" };
+            let flag = u8::from;
+            let mut text = format!(
+                "{status} {} {} {} {} {} {} {} {} ",
+                flag(it.unresolved),
+                flag(it.validate),
+                it.orig,
+                it.new.unwrap_or(0),
+                it.orig_size,
+                it.new_size,
+                flag(it.resize_fails),
+                it.target_type
+            );
+            for byte in &it.insn {
+                write!(text, "{byte:02x}").expect("a string takes everything");
+            }
+            text
+        }
+        Outcome::ModuleDependent(_) => format!("{outcome:?}"),
+    }
+}
+
+/// A kernel as a table names it: bytes of its BTF, and of its one module if there is one.
+type KernelBytes = (Vec<u8>, Option<Vec<u8>>);
+
+/// Compares a whole table; `kernel` reads what its second column names.
+fn check(table: &str, kernel: impl Fn(&Path, &str) -> KernelBytes) {
+    let Some(root) = corpus() else { return };
+    let packed = read(&root.join(format!("expected/{table}.tsv.zst")));
+    let text = String::from_utf8(zstd::decode_all(packed.as_slice()).expect("zstd")).expect("UTF-8");
+    let rows: Vec<Row<'_>> = text.lines().skip(1).map(Row::parse).collect();
+
+    let mut kernel_bytes: HashMap<&str, KernelBytes> = HashMap::new();
+    let mut object_bytes: HashMap<&str, Vec<u8>> = HashMap::new();
+    for row in &rows {
+        kernel_bytes.entry(row.kernel).or_insert_with(|| kernel(&root, row.kernel));
+        object_bytes.entry(row.object).or_insert_with(|| read(&root.join("objects").join(row.object)));
+    }
+    let kernels: HashMap<&str, Kernel<'_>> = kernel_bytes
+        .iter()
+        .map(|(name, (vmlinux, module))| {
+            let mut kernel = Kernel::parse(vmlinux).unwrap_or_else(|error| panic!("{name}: {error}"));
+            if let Some(module) = module {
+                kernel.add_module("m".into(), module).unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+            (*name, kernel)
+        })
+        .collect();
+    let objects: HashMap<&str, Object<'_>> = object_bytes
+        .iter()
+        .map(|(name, bytes)| (*name, Object::parse(bytes).unwrap_or_else(|error| panic!("{name}: {error}"))))
+        .collect();
+
+    let (mut pairs, mut differences) = (0, Vec::new());
+    for pair in rows.chunk_by(|one, two| (one.object, one.kernel) == (two.object, two.kernel)) {
+        let Some(Row { object: object_name, kernel, .. }) = pair.first() else { continue };
+        let (Some(object), Some(kernel_read)) = (objects.get(object_name), kernels.get(kernel)) else {
+            continue;
+        };
+        pairs += 1;
+        let outcomes = Fold::new(object, kernel_read, Modules::All).run(|_| true);
+        if outcomes.len() != pair.len() {
+            let (have, want) = (outcomes.len(), pair.len());
+            differences.push(format!("{object_name} on {kernel}: {have} records, expected {want}"));
+            continue;
+        }
+        for ((reloc, outcome), row) in object.relocs().iter().zip(&outcomes).zip(pair) {
+            let (record, got) = (describe(reloc), answer(outcome));
+            if record != row.record || got != row.answer {
+                let (wanted, was) = (&row.record, &row.answer);
+                differences.push(format!(
+                    "{object_name} on {kernel}\n     got {record}: {got}\nexpected {wanted}: {was}"
+                ));
+            }
+        }
+    }
+    eprintln!(
+        "{table}: {} records, {pairs} pairs, {} objects, {} kernels",
+        rows.len(),
+        objects.len(),
+        kernels.len()
+    );
+    assert!(!rows.is_empty(), "{table} is empty");
+    let shown: Vec<&str> = differences.iter().take(SHOWN).map(String::as_str).collect();
+    assert!(differences.is_empty(), "{} of {} differ\n{}", differences.len(), rows.len(), shown.join("\n"));
+}
+
+#[test]
+fn kernel_selftests_come_out_as_in_libbpf() {
+    check("core_reloc-x-targets", |root, name| {
+        let file = read(&root.join("objects").join(name));
+        (elf_section(&file, ".BTF").expect("a target object has .BTF").to_vec(), None)
+    });
+}
+
+#[test]
+fn real_objects_on_real_kernels_come_out_as_in_libbpf() {
+    check("objects-x-kernels", |root, name| (read(&root.join("kernels").join(name)), None));
+}
+
+#[test]
+fn types_of_modules_come_out_as_in_libbpf() {
+    check("objects-x-modules", |root, name| {
+        let (kernel, _) = name.split_once('/').expect("kernel/module.btf");
+        let vmlinux = read(&root.join(format!("kernels/{kernel}.btf")));
+        (vmlinux, Some(read(&root.join("modules").join(name))))
+    });
+}
+
+/// Answers by question: the records that a compiler emits for the two byte orders are not the same ones (shifts of
+/// bitfields need a size in big endian only), but a question that both ask has the same answers.
+type Answers = BTreeMap<String, BTreeSet<String>>;
+
+/// What both byte orders of one object and target have to agree on.
+fn common(object: &Object<'_>, reloc: &Reloc<'_>, outcome: &Outcome) -> (String, String) {
+    let kind = reloc.kind.map_or("?", RelocKind::name);
+    let access = String::from_utf8_lossy(reloc.access);
+    let question = format!("{kind} {} {access}", object.root_name(reloc));
+    let answer = match outcome {
+        Outcome::Decided(it) => {
+            let shift = reloc.kind == Some(RelocKind::FieldLshiftU64);
+            let is_id = matches!(reloc.kind, Some(RelocKind::TypeIdLocal | RelocKind::TypeIdTarget));
+            // Ids depend on the order in which the compiler emitted types; left shifts on the byte order.
+            let values = if shift || is_id { None } else { Some((it.orig, it.new)) };
+            // And with the value, whether it is the compiled one.
+            let code = if values.is_some() || it.poisoned { it.code.name() } else { "resolved" };
+            let (orig_size, new_size) = (it.orig_size, it.new_size);
+            format!("{code} {:?} {values:?} {} {orig_size} {new_size}", it.reason, it.unresolved)
+        }
+        Outcome::Fatal(error) => format!("{} {}", error.code(), error.errno()),
+        Outcome::Skipped | Outcome::ModuleDependent(_) => format!("{outcome:?}"),
+    };
+    (question, answer)
+}
+
+/// The files of a directory whose names start with `prefix`, by name.
+fn named(dir: &Path, prefix: &str) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| Some((entry.as_ref().ok()?.file_name().into_string().ok()?, entry.ok()?.path())))
+        .filter(|(name, _)| name.starts_with(prefix))
+        .map(|(name, path)| (name, read(&path)))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn either_byte_order_gives_the_same_answers() {
+    let Some(root) = corpus() else { return };
+    let dirs = ["selftests-core_reloc", "selftests-core_reloc-be"].map(|dir| root.join("objects").join(dir));
+    let [objects, objects_be] = dirs.each_ref().map(|dir| named(dir, "test_core_reloc_"));
+    let [targets, targets_be] = dirs.each_ref().map(|dir| named(dir, "btf__core_reloc_"));
+    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&objects), names(&objects_be), "the same objects in both byte orders");
+    assert_eq!(names(&targets), names(&targets_be), "the same targets in both byte orders");
+
+    let judge = |object: &Object<'_>, target: &[u8]| -> Answers {
+        let btf = elf_section(target, ".BTF").expect("a target object has .BTF");
+        let kernel = Kernel::parse(btf).expect("a target's .BTF is one");
+        let outcomes = Fold::new(object, &kernel, Modules::All).run(|_| true);
+        let mut answers = Answers::new();
+        for (reloc, outcome) in object.relocs().iter().zip(&outcomes) {
+            let (question, answer) = common(object, reloc, outcome);
+            answers.entry(question).or_default().insert(answer);
+        }
+        answers
+    };
+    let (mut asked, mut of_one, mut differences) = (0, 0, Vec::new());
+    for ((name, little), (_, big)) in objects.iter().zip(&objects_be) {
+        let little = Object::parse(little).expect("an object");
+        let big = Object::parse(big).expect("an object");
+        for ((target_name, target), (_, target_be)) in targets.iter().zip(&targets_be) {
+            let (little, big) = (judge(&little, target), judge(&big, target_be));
+            for (question, answers) in &little {
+                match big.get(question) {
+                    Some(others) if others == answers => asked += 1,
+                    Some(others) => differences.push(format!(
+                        "{name} on {target_name}: {question}\n   little {answers:?}\n      big {others:?}"
+                    )),
+                    None => of_one += 1,
+                }
+            }
+            of_one += big.keys().filter(|question| !little.contains_key(*question)).count();
+        }
+    }
+    eprintln!(
+        "{asked} questions agree in both byte orders, {of_one} are asked in one only; {} objects, {} targets",
+        objects.len(),
+        targets.len()
+    );
+    assert!(asked > of_one, "hardly anything was compared");
+    let shown: Vec<&str> = differences.iter().take(SHOWN).map(String::as_str).collect();
+    assert!(differences.is_empty(), "{} differ\n{}", differences.len(), shown.join("\n"));
+}
