@@ -2,7 +2,9 @@
 //!
 //! Drives libbpf's CO-RE functions in the order in which `bpf_object__load` does: root name, one candidate list per
 //! local type id, calculation (which prunes that list), patch. Unlike it, goes on after a fatal record as if that had
-//! not been there.
+//! not been there, and answers for big-endian objects, which libbpf refuses on a little-endian machine: it swaps their
+//! BTF all the same, and only its left shifts depend on its own byte order. They are put together from its other
+//! answers, see `Calculator::left_shift`.
 #![expect(unsafe_code, reason = "calls libbpf; a fault stays in this process, whose parent watches it")]
 
 use std::cell::RefCell;
@@ -15,6 +17,9 @@ use btfleet_tests::oracle::wire::{self, Answer, Options, Program, Request, Respo
 use libbpf_sys as lb;
 
 const EINVAL: u32 = 22;
+const BYTE_SIZE: u32 = 1;
+const LSHIFT_U64: u32 = 4;
+const RSHIFT_U64: u32 = 5;
 const TYPE_ID_LOCAL: u32 = 6;
 
 /// `struct bpf_core_cand`.
@@ -70,6 +75,7 @@ struct RelocRes {
 
 /// `struct bpf_core_relo`.
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct CoreRelo {
     insn_off: u32,
     type_id: u32,
@@ -217,37 +223,102 @@ fn find_candidates(local: &Btf, id: u32, target: &Target) -> Result<Candidates, 
     Ok(Candidates { left: all.clone(), all })
 }
 
-/// Calculates on `cands`, which afterwards are the survivors unless it fails.
-fn calculate(
-    local: &Btf,
-    relo: &CoreRelo,
-    cands: &mut Vec<Cand>,
-    scratch: &mut [Spec; 3],
-) -> Result<RelocRes, u32> {
-    let mut pruned = cands.clone();
-    let mut list =
-        CandList { cands: pruned.as_mut_ptr(), len: c_int::try_from(pruned.len()).map_err(|_| EINVAL)? };
-    let mut res = RelocRes::default();
-    // SAFETY: the local id exists; `list` describes `pruned`, which libbpf only shrinks; three scratch specs, zeroed
-    // as libbpf has them.
-    let err = unsafe {
-        ptr::write_bytes(scratch.as_mut_ptr(), 0, 3);
-        bpf_core_calc_relo_insn(
-            c"p".as_ptr(),
-            relo,
-            0,
-            local.0.as_ptr(),
-            &raw mut list,
-            scratch.as_mut_ptr(),
-            &raw mut res,
-        )
-    };
-    if err != 0 {
-        return Err(err.unsigned_abs());
+/// `bpf_core_calc_relo_insn` with what it needs besides the record and the candidates.
+struct Calculator<'a> {
+    local: &'a Btf,
+    scratch: Box<[Spec; 3]>,
+    big_endian: bool,
+}
+
+impl Calculator<'_> {
+    /// Calculates on `cands`, which afterwards are the survivors unless it fails.
+    fn calculate(&mut self, relo: CoreRelo, cands: &mut Vec<Cand>) -> Result<RelocRes, u32> {
+        if self.big_endian && relo.kind == LSHIFT_U64 {
+            return self.left_shift(relo, cands);
+        }
+        self.as_little_endian(relo, cands)
     }
-    pruned.truncate(usize::try_from(list.len).unwrap_or(0));
-    *cands = pruned;
-    Ok(res)
+
+    fn as_little_endian(&mut self, relo: CoreRelo, cands: &mut Vec<Cand>) -> Result<RelocRes, u32> {
+        let mut pruned = cands.clone();
+        let mut list =
+            CandList { cands: pruned.as_mut_ptr(), len: c_int::try_from(pruned.len()).map_err(|_| EINVAL)? };
+        let mut res = RelocRes::default();
+        // SAFETY: the local id exists; `list` describes `pruned`, which libbpf only shrinks; three scratch specs,
+        // zeroed as libbpf has them.
+        let err = unsafe {
+            ptr::write_bytes(self.scratch.as_mut_ptr(), 0, 3);
+            bpf_core_calc_relo_insn(
+                c"p".as_ptr(),
+                &raw const relo,
+                0,
+                self.local.0.as_ptr(),
+                &raw mut list,
+                self.scratch.as_mut_ptr(),
+                &raw mut res,
+            )
+        };
+        if err != 0 {
+            return Err(err.unsigned_abs());
+        }
+        pruned.truncate(usize::try_from(list.len).unwrap_or(0));
+        *cands = pruned;
+        Ok(res)
+    }
+
+    /// The left shift of a big-endian field, `(8 - byte_size) * 8 + (bit_offset - byte_offset * 8)`.
+    ///
+    /// libbpf's little-endian answer is `64 - (bit_offset + bit_size - byte_offset * 8)` and its right shift
+    /// `64 - bit_size`, so the part in brackets is the difference of the two. Candidates are judged one by one,
+    /// since they may agree on one of these and not on the other.
+    fn left_shift(&mut self, relo: CoreRelo, cands: &mut Vec<Cand>) -> Result<RelocRes, u32> {
+        let mut survivors = Vec::new();
+        let mut best: Option<(RelocRes, u32)> = None;
+        for &cand in &*cands {
+            let res = self.left_shift_in(relo, &[cand])?;
+            if res.poison {
+                continue;
+            }
+            let [_, _, target] = &*self.scratch;
+            let bit_offset = target.bit_offset;
+            let disagreement = match best {
+                Some((_, other)) if other != bit_offset => "field offset ambiguity",
+                Some((other, _)) if other.new_val != res.new_val => "relocation decision ambiguity",
+                _ => "",
+            };
+            if !disagreement.is_empty() {
+                LOG.with_borrow_mut(|log| log.push_str(disagreement));
+                return Err(EINVAL);
+            }
+            best.get_or_insert((res, bit_offset));
+            survivors.push(cand);
+        }
+        match best {
+            Some((res, _)) => {
+                *cands = survivors;
+                Ok(res)
+            }
+            None => self.left_shift_in(relo, &[]),
+        }
+    }
+
+    /// The same with one candidate or none.
+    fn left_shift_in(&mut self, relo: CoreRelo, cands: &[Cand]) -> Result<RelocRes, u32> {
+        let mut res = self.as_little_endian(relo, &mut cands.to_vec())?;
+        let size = self.as_little_endian(CoreRelo { kind: BYTE_SIZE, ..relo }, &mut cands.to_vec())?;
+        let right = self.as_little_endian(CoreRelo { kind: RSHIFT_U64, ..relo }, &mut cands.to_vec())?;
+        // Bit arithmetic is u32 there and wraps.
+        let low = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or_default();
+        let turned = |left: u64, size: u64, right: u64| {
+            let unused = 8_u32.wrapping_sub(low(size)).wrapping_mul(8);
+            u64::from(unused.wrapping_add(low(right)).wrapping_sub(low(left)))
+        };
+        res.orig_val = turned(res.orig_val, size.orig_val, right.orig_val);
+        if !res.poison {
+            res.new_val = turned(res.new_val, size.new_val, right.new_val);
+        }
+        Ok(res)
+    }
 }
 
 /// Code of the sections, each with a spare slot so that a poisoned ldimm64 at the end stays inside.
@@ -271,7 +342,9 @@ fn relocate(program: &Program, options: Options, target: &Target) -> Result<Vec<
     let mut code = Code { sections };
     let mut cache = HashMap::new();
     // SAFETY: zeros are a valid `Spec`: null pointers and numbers.
-    let mut scratch: Box<[Spec; 3]> = Box::new(unsafe { std::mem::zeroed() });
+    let scratch: Box<[Spec; 3]> = Box::new(unsafe { std::mem::zeroed() });
+    let big_endian = program.local_btf.starts_with(&[0xeb, 0x9f]);
+    let mut calculator = Calculator { local: &local, scratch, big_endian };
     // SAFETY: the callback is of the right type and lives for ever.
     unsafe { lb::libbpf_set_print(if options.log { Some(keep_log) } else { None }) };
 
@@ -300,7 +373,7 @@ fn relocate(program: &Program, options: Options, target: &Target) -> Result<Vec<
             kind: record.kind,
         };
         let slots = code.slots(record.section, record.insn_off).expect("found above");
-        let outcome = apply(&local, &relo, target, &mut cache, slots, &mut scratch, &mut answer, options);
+        let outcome = apply(&mut calculator, relo, target, &mut cache, slots, &mut answer, options);
         if let Err(errno) = outcome {
             (answer.status, answer.errno) = (Status::Fatal, errno);
             *slots = before;
@@ -313,17 +386,16 @@ fn relocate(program: &Program, options: Options, target: &Target) -> Result<Vec<
     Ok(answers)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the state of one run, used once")]
 fn apply(
-    local: &Btf,
-    relo: &CoreRelo,
+    calculator: &mut Calculator<'_>,
+    relo: CoreRelo,
     target: &Target,
     cache: &mut HashMap<u32, Candidates>,
     slots: &mut [u8; 16],
-    scratch: &mut [Spec; 3],
     answer: &mut Answer,
     options: Options,
 ) -> Result<(), u32> {
+    let local = calculator.local;
     local.name(relo.type_id).ok_or(EINVAL)?;
     let mut none = Candidates { left: Vec::new(), all: Vec::new() };
     let cands = if relo.kind == TYPE_ID_LOCAL {
@@ -339,11 +411,11 @@ fn apply(
     answer.stage = Stage::Calculate;
     answer.cands = (count(&cands.left), count(&cands.left));
     let before = cands.left.clone();
-    let result = calculate(local, relo, &mut cands.left, scratch);
+    let result = calculator.calculate(relo, &mut cands.left);
     answer.cands.1 = count(&cands.left);
     if options.compare_pruning && before != cands.all {
         let log = LOG.take();
-        let alone = calculate(local, relo, &mut cands.all.clone(), scratch);
+        let alone = calculator.calculate(relo, &mut cands.all.clone());
         LOG.set(log);
         if alone != result {
             answer.without_pruning = Some(match alone {
@@ -370,7 +442,7 @@ fn apply(
     }
     // SAFETY: two slots, as many as libbpf touches.
     let err = unsafe {
-        bpf_core_patch_insn(c"p".as_ptr(), aligned.as_mut_ptr().cast(), 0, relo, 0, &raw const res)
+        bpf_core_patch_insn(c"p".as_ptr(), aligned.as_mut_ptr().cast(), 0, &raw const relo, 0, &raw const res)
     };
     if err != 0 {
         cands.left = before;

@@ -219,6 +219,15 @@ impl ObjectBuilder {
         off as u32
     }
 
+    /// Appends instructions that belong to no function to a section; returns their offset in **bytes**.
+    pub fn code(&mut self, section: ObjectSection, insns: &[Insn]) -> u32 {
+        let code = code_bytes(insns, self.order);
+        let data = &mut self.sections[usize::from(section.0) - 1].data;
+        let off = data.len();
+        data.extend_from_slice(&code);
+        off as u32
+    }
+
     /// Adds a program: a new section with one global function at offset 0.
     pub fn program(&mut self, section: &str, name: &str, insns: &[Insn]) -> ObjectSection {
         let index = self.code_section(section);

@@ -8,6 +8,7 @@
 //! those above `i32::MAX`, more than 65,535 elements of a type, kinds of types above 19, layout sections, typedef
 //! cycles, bitfields of types without a size, ldimm64 in the last slot of a program.
 
+mod describe;
 mod lower;
 mod mutate;
 mod records;
@@ -16,10 +17,13 @@ mod scenario;
 mod shrink;
 mod tree;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 pub use rng::Rng;
 
 use crate::build::{
     BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, KIND_STRUCT, KIND_UNION, Member, ObjectBuilder,
+    ObjectSection,
 };
 use crate::oracle::{Program, extract};
 
@@ -71,7 +75,7 @@ pub enum Type {
 /// A record and its instructions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CaseRecord {
-    /// Number of the program that it is in; records are in the order of programs.
+    /// Number of the program that it is in. Number 1 is a subprogram; number 3 shares the section of number 0.
     pub program: u32,
     /// Root type, any number.
     pub type_id: u32,
@@ -81,8 +85,24 @@ pub struct CaseRecord {
     pub kind: u32,
     /// The instruction: one slot, or two for ldimm64.
     pub insns: Vec<Insn>,
-    /// The record's offset points into the middle of the instruction.
-    pub misaligned: bool,
+    /// Where its offset points to.
+    pub site: Site,
+}
+
+/// Where a record's offset points to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Site {
+    /// An instruction of its own.
+    #[default]
+    Own,
+    /// The middle of an instruction of its own.
+    Misaligned,
+    /// The last instruction of its program that a record was about; its own if there is none.
+    Again,
+    /// The second slot of that instruction if it is an ldimm64, else as [`Again`](Self::Again).
+    SecondSlot,
+    /// An instruction of its own between the functions of its section.
+    Outside,
 }
 
 /// A differential test case.
@@ -90,7 +110,7 @@ pub struct CaseRecord {
 pub struct Case {
     /// The seed it came from (also after shrinking).
     pub seed: u64,
-    /// Byte order of everything. `generate` makes little-endian cases; the oracle judges LSHIFT of others as if little.
+    /// Byte order of everything.
     pub order: ByteOrder,
     /// Types of the program.
     pub local: Vec<Type>,
@@ -103,10 +123,16 @@ pub struct Case {
 }
 
 impl Case {
-    /// The case of a seed: always the same. It has 12 to 40 records.
+    /// The little-endian case of a seed: always the same. It has 12 to 40 records.
     #[must_use]
     pub fn generate(seed: u64) -> Self {
-        scenario::generate(seed)
+        Self::generate_in(ByteOrder::Little, seed)
+    }
+
+    /// The case of a seed in a byte order. The orders differ in the values of left shifts only.
+    #[must_use]
+    pub fn generate_in(order: ByteOrder, seed: u64) -> Self {
+        scenario::generate(order, seed)
     }
 
     /// The bytes of the kernel's BTF.
@@ -135,7 +161,7 @@ impl Case {
         btf
     }
 
-    /// The BPF object: one section with one program per program number, all records in `.BTF.ext`.
+    /// The BPF object: its programs with the instructions of the records, all records in `.BTF.ext` in their order.
     ///
     /// Ids of the local types are as in [`local`](Self::local); types of the programs themselves follow them.
     #[must_use]
@@ -145,28 +171,30 @@ impl Case {
         let mut ext = BtfExtBuilder::new(self.order);
         let mut object = ObjectBuilder::new(self.order);
         let proto = btf.func_proto(0, &[]);
-        for (number, records) in (0_u32..).zip(self.records.chunk_by(|a, b| a.program == b.program)) {
+        let numbers: BTreeSet<u32> = self.records.iter().map(|r| r.program).collect();
+        let mut sections: BTreeMap<String, ObjectSection> = BTreeMap::new();
+        let mut offsets = vec![0; self.records.len()];
+        for number in numbers {
+            let name = section_name(number);
             let func = btf.func(&format!("prog_{number}"), proto, 1);
-            // The second program is a subprogram.
-            let section = if number == 1 { ".text".to_owned() } else { format!("kprobe/p{number}") };
-            let section_off = btf.str(&section);
-            ext.func_info(section_off, 0, func);
-            let mut code = Vec::new();
-            for r in records {
-                let at = u32::try_from(code.len() * 8).expect("short programs");
-                ext.core_relo(
-                    section_off,
-                    CoreRelo {
-                        insn_off: at + if r.misaligned { 4 } else { 0 },
-                        type_id: r.type_id,
-                        access_str_off: btf.str(&r.access),
-                        kind: r.kind,
-                    },
-                );
-                code.extend_from_slice(&r.insns);
+            let section = *sections.entry(name.clone()).or_insert_with(|| object.code_section(&name));
+            let placed = place(&self.records, number);
+            let at = object.function(section, &format!("prog_{number}"), true, &placed.code);
+            ext.func_info(btf.str(&name), at, func);
+            let gap = object.code(section, &placed.outside);
+            for (record, site) in placed.records {
+                if let Some(offset) = offsets.get_mut(record) {
+                    *offset = match site {
+                        Placed::Inside(off) => at + off,
+                        Placed::Outside(off) => gap + off,
+                    };
+                }
             }
-            code.extend([Insn::mov(0, 0), Insn::exit()]);
-            object.program(&section, &format!("prog_{number}"), &code);
+        }
+        for (r, &insn_off) in self.records.iter().zip(&offsets) {
+            let access_str_off = btf.str(&r.access);
+            let relo = CoreRelo { insn_off, type_id: r.type_id, access_str_off, kind: r.kind };
+            ext.core_relo(btf.str(&section_name(r.program)), relo);
         }
         object.license("GPL");
         object.btf(&btf.finish());
@@ -194,6 +222,62 @@ impl Case {
     pub fn minimize(&self, fails: impl FnMut(&Self) -> bool) -> Self {
         shrink::minimize(self, fails)
     }
+}
+
+fn section_name(program: u32) -> String {
+    match program {
+        1 => ".text".to_owned(),
+        // Two programs of one section.
+        3 => "kprobe/p0".to_owned(),
+        _ => format!("kprobe/p{program}"),
+    }
+}
+
+/// Where an instruction stands, in **bytes**.
+#[derive(Clone, Copy)]
+enum Placed {
+    /// From the start of the function.
+    Inside(u32),
+    /// From the end of the function.
+    Outside(u32),
+}
+
+/// One program's instructions.
+#[derive(Default)]
+struct Body {
+    code: Vec<Insn>,
+    /// Instructions behind the function that belong to no other.
+    outside: Vec<Insn>,
+    /// Offsets of the program's records, by number of the record.
+    records: Vec<(usize, Placed)>,
+}
+
+/// Lays out the instructions of one program.
+fn place(records: &[CaseRecord], program: u32) -> Body {
+    let mut body = Body::default();
+    let mut last: Option<(u32, bool)> = None;
+    let bytes = |insns: &[Insn]| u32::try_from(insns.len() * 8).expect("short programs");
+    for (number, r) in records.iter().enumerate().filter(|(_, r)| r.program == program) {
+        let placed = match (r.site, last) {
+            (Site::Outside, _) => {
+                let at = bytes(&body.outside);
+                body.outside.extend_from_slice(&r.insns);
+                Placed::Outside(at)
+            }
+            (Site::SecondSlot, Some((at, true))) => Placed::Inside(at + 8),
+            (Site::Again | Site::SecondSlot, Some((at, _))) => Placed::Inside(at),
+            _ => {
+                let at = bytes(&body.code);
+                body.code.extend_from_slice(&r.insns);
+                last = Some((at, r.insns.len() == 2));
+                Placed::Inside(if r.site == Site::Misaligned { at + 4 } else { at })
+            }
+        };
+        body.records.push((number, placed));
+    }
+    body.code.extend([Insn::mov(0, 0), Insn::exit()]);
+    body.outside.extend([Insn::mov(0, 0), Insn::exit()]);
+    body
 }
 
 /// Adds types in order.

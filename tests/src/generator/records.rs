@@ -3,8 +3,8 @@
 #![expect(clippy::cast_possible_truncation, reason = "immediates are cut to their field on purpose")]
 
 use super::rng::Rng;
-use super::{CaseRecord, Type};
-use crate::build::{Insn, Width};
+use super::{CaseRecord, Site, Type};
+use crate::build::{ByteOrder, Insn, Width};
 
 /// Looks a type up; `None` for void and ids that do not exist.
 fn get(types: &[Type], id: u32) -> Option<&Type> {
@@ -43,7 +43,7 @@ struct Local {
 }
 
 /// The local value of a record, or `None` if there is none (then anything will do).
-fn evaluate(types: &[Type], kind: u32, root: u32, path: &[u32]) -> Option<Local> {
+fn evaluate(types: &[Type], order: ByteOrder, kind: u32, root: u32, path: &[u32]) -> Option<Local> {
     let plain = |value: u64| Some(Local { value, width: None });
     match kind {
         2 | 8 | 10 | 12 => return plain(1),
@@ -112,12 +112,14 @@ fn evaluate(types: &[Type], kind: u32, root: u32, path: &[u32]) -> Option<Local>
             }),
             width: None,
         },
-        4 => Local {
-            value: u64::from(
-                64_u32.wrapping_sub(at.wrapping_add(bit_size).wrapping_sub(offset.wrapping_mul(8))),
-            ),
-            width: None,
-        },
+        4 => {
+            let in_window = at.wrapping_sub(offset.wrapping_mul(8));
+            let shift = match order {
+                ByteOrder::Little => 64_u32.wrapping_sub(in_window.wrapping_add(bit_size)),
+                ByteOrder::Big => 8_u32.wrapping_sub(size).wrapping_mul(8).wrapping_add(in_window),
+            };
+            Local { value: u64::from(shift), width: None }
+        }
         5 => Local { value: u64::from(64_u32.wrapping_sub(bit_size)), width: None },
         _ => return None,
     })
@@ -229,7 +231,7 @@ fn instruction(rng: &mut Rng, kind: u32, local: Option<Local>, percent: u32) -> 
 }
 
 /// A record of `kind` on `root`.
-pub(super) fn record(rng: &mut Rng, types: &[Type], root: u32, kind: u32) -> CaseRecord {
+pub(super) fn record(rng: &mut Rng, types: &[Type], order: ByteOrder, root: u32, kind: u32) -> CaseRecord {
     let path = match kind {
         6..=9 | 12 => vec![0],
         10 | 11 => match get(types, skip(types, root)) {
@@ -238,27 +240,27 @@ pub(super) fn record(rng: &mut Rng, types: &[Type], root: u32, kind: u32) -> Cas
         },
         _ => random_path(rng, types, root),
     };
-    let local = evaluate(types, kind, root, &path);
+    let local = evaluate(types, order, kind, root, &path);
     CaseRecord {
         program: 0,
         type_id: root,
         access: join(&path),
         kind,
         insns: instruction(rng, kind, local, 12),
-        misaligned: false,
+        site: Site::Own,
     }
 }
 
 /// A plain load of a field, sometimes of another width than the field's.
 pub(super) fn load(rng: &mut Rng, types: &[Type], root: u32) -> CaseRecord {
     let path = random_path(rng, types, root);
-    let local = evaluate(types, 0, root, &path).unwrap_or_default();
+    let local = evaluate(types, ByteOrder::Little, 0, root, &path).unwrap_or_default();
     let mut width = local.width.unwrap_or(Width::W);
     if rng.chance(35) {
         width = *rng.pick(&[Width::B, Width::H, Width::W, Width::Dw]);
     }
     let insns = vec![Insn::ldx(width, 1, 2, local.value as i16)];
-    CaseRecord { program: 0, type_id: root, access: join(&path), kind: 0, insns, misaligned: false }
+    CaseRecord { program: 0, type_id: root, access: join(&path), kind: 0, insns, site: Site::Own }
 }
 
 /// A kind that suits the root, mostly.
@@ -300,7 +302,7 @@ pub(super) fn spoil(rng: &mut Rng, types: &[Type], r: &mut CaseRecord) {
         3 => r.type_id = types.len() as u32 + rng.range(50, 5000),
         4 => r.type_id = 0,
         5 | 6 => r.kind = rng.range(13, 31),
-        7 => r.misaligned = true,
+        7 => r.site = Site::Misaligned,
         8 => r.type_id = rng.range(1, types.len() as u32),
         9 => r.access.push_str(":0"),
         _ => r.access = format!("{}:0", rng.below(3)),

@@ -10,8 +10,8 @@ use super::tree::{
     Comp, MEMBERS, Mem, Node, random_comp, random_enum, random_int, random_member, random_node, random_proto,
     random_scalar, wrap,
 };
-use super::{Case, CaseRecord};
-use crate::build::ByteOrder;
+use super::{Case, CaseRecord, Site, Type};
+use crate::build::{ByteOrder, Insn};
 
 /// Which records a scenario wants.
 enum Wanted {
@@ -31,7 +31,7 @@ struct Scenario {
     wanted: Wanted,
 }
 
-pub(super) fn generate(seed: u64) -> Case {
+pub(super) fn generate(order: ByteOrder, seed: u64) -> Case {
     let mut rng = Rng::new(seed ^ 0x5eed_ca5e);
     let rng = &mut rng;
     let small_pointers = rng.chance(10);
@@ -70,13 +70,13 @@ pub(super) fn generate(seed: u64) -> Case {
                 for _ in 0..*n {
                     let root = *rng.pick(roots);
                     let kind = suitable_kind(rng, types, root);
-                    records.push(record(rng, types, root, kind));
+                    records.push(record(rng, types, order, root, kind));
                 }
             }
             Wanted::Exactly(list) => {
                 for &kind in list {
                     let root = if rng.chance(80) { roots[0] } else { *rng.pick(roots) };
-                    records.push(record(rng, types, root, kind));
+                    records.push(record(rng, types, order, root, kind));
                 }
             }
             Wanted::Loads(n) => {
@@ -96,12 +96,48 @@ pub(super) fn generate(seed: u64) -> Case {
             spoil(rng, types, r);
         }
     }
-    let programs = rng.range(1, 3);
+    let programs = rng.range(1, 4);
     let n = records.len() as u32;
     for (i, r) in (0_u32..).zip(&mut records) {
         r.program = i * programs / n.max(1);
     }
-    Case { seed, order: ByteOrder::Little, local: local.types, target: target.types, modules, records }
+    if rng.chance(20) {
+        // Blocks of records that go back and forth between sections.
+        for r in &mut records {
+            if rng.chance(10) {
+                r.program = rng.below(programs);
+            }
+        }
+    }
+    share_sites(rng, types, order, &mut records);
+    Case { seed, order, local: local.types, target: target.types, modules, records }
+}
+
+/// Lets some records be about the instruction of the one before, and some about no function's instruction.
+fn share_sites(rng: &mut Rng, types: &[Type], order: ByteOrder, records: &mut [CaseRecord]) {
+    for i in 0..records.len() {
+        if records[i].site != Site::Own {
+            continue;
+        }
+        match rng.below(100) {
+            0..=2 if i > 0 => {
+                // The same question again, or another one of the same root.
+                let CaseRecord { program, type_id, access, kind, .. } = records[i - 1].clone();
+                let other = if rng.chance(50) { kind } else { suitable_kind(rng, types, type_id) };
+                let asked = record(rng, types, order, type_id, other);
+                let access = if other == kind { access } else { asked.access.clone() };
+                records[i] = CaseRecord { program, access, site: Site::Again, ..asked };
+            }
+            3 => records[i].site = Site::Again,
+            4 if i > 0 => {
+                records[i - 1].insns = Insn::ldimm64(1, u64::from(rng.below(9))).to_vec();
+                records[i].program = records[i - 1].program;
+                records[i].site = Site::SecondSlot;
+            }
+            5 => records[i].site = Site::Outside,
+            _ => {}
+        }
+    }
 }
 
 /// An essential name for scenario `i`; some look flavoured and are not, or keep a part that looks like a flavour.

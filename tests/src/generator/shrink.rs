@@ -1,7 +1,8 @@
 //! Smaller cases.
 #![expect(clippy::indexing_slicing, reason = "indices come from the lengths")]
 
-use super::{Case, Type};
+use super::{Case, Site, Type};
+use crate::build::ByteOrder;
 
 /// What stands for a type that was taken away: something without a name, and no candidate.
 fn nothing() -> Type {
@@ -29,6 +30,8 @@ pub(super) fn candidates(case: &Case) -> Vec<Case> {
         step /= 2;
     }
     propose(&|c| c.records.iter_mut().for_each(|r| r.program = 0));
+    propose(&|c| c.records.iter_mut().for_each(|r| r.site = Site::Own));
+    propose(&|c| c.order = ByteOrder::Little);
     for module in 0..case.modules.len() {
         propose(&|c| {
             c.modules.remove(module);

@@ -1,0 +1,10 @@
+//! The engine against libbpf, record by record: the committed samples, random cases, and names.
+
+#[path = "differential/compare.rs"]
+mod compare;
+#[path = "differential/generated.rs"]
+mod generated;
+#[path = "differential/names.rs"]
+mod names;
+#[path = "differential/samples.rs"]
+mod samples;
