@@ -1,5 +1,7 @@
 //! aya-obj 0.3: `Object::relocate_btf` on a kernel BTF that was parsed before.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use aya_obj::Object;
 use aya_obj::btf::Btf;
 use aya_obj::generated::bpf_insn;
@@ -42,6 +44,9 @@ impl<'a> Prepared<'a> {
         let (mut objects, mut refused) = (Vec::new(), Vec::new());
         for (number, file) in (0..).zip(&work.objects) {
             match Object::parse(&file.data) {
+                Ok(object) if panics(&object, &kernel) => {
+                    refused.push(Refused { object: &file.name, reason: "panic while relocating".to_owned() });
+                }
                 Ok(object) => objects.push((number, file.name.as_str(), object, extract(&file.data).ok())),
                 Err(error) => refused.push(Refused { object: &file.name, reason: message(&error) }),
             }
@@ -69,6 +74,16 @@ impl<'a> Prepared<'a> {
         }
         (Round { time, answers }, refused)
     }
+}
+
+/// Whether relocating it panics, as aya does at some records that nothing on the kernel matches.
+fn panics(object: &Object, kernel: &Btf) -> bool {
+    let mut object = object.clone();
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let result = panic::catch_unwind(AssertUnwindSafe(|| object.relocate_btf(kernel).is_ok()));
+    panic::set_hook(hook);
+    result.is_err()
 }
 
 /// The instructions that records are about, after all of them were applied.

@@ -70,6 +70,8 @@ impl fmt::Display for Type {
             Self::Proto { ret, params } => write!(f, "FUNC_PROTO -> [{ret}] {params:?}"),
             Self::Var { name, to } => write!(f, "VAR {name} -> [{to}]"),
             Self::Float { name, size } => write!(f, "FLOAT {name} size {size}"),
+            Self::DeclTag { text, to } => write!(f, "DECL_TAG {text} -> [{to}]"),
+            Self::Datasec { name, size } => write!(f, "DATASEC {name} size {size}"),
         }
     }
 }
@@ -115,5 +117,10 @@ impl fmt::Display for Case {
 }
 
 fn or_anon(name: &str) -> &str {
-    if name.is_empty() { "<anon>" } else { name }
+    match name {
+        "" => "<anon>",
+        // Has an offset of its own, and is empty.
+        "\0" => "<empty>",
+        name => name,
+    }
 }

@@ -94,6 +94,11 @@ impl Lower {
                 let to = self.add(to);
                 self.push(Type::Var { name: name.clone(), to })
             }
+            Node::DeclTag(text, to) => {
+                let to = self.add(to);
+                self.push(Type::DeclTag { text: text.clone(), to })
+            }
+            Node::Datasec(name, size) => self.push(Type::Datasec { name: name.clone(), size: *size }),
         };
         if cacheable(node) {
             self.known.insert(node.clone(), id);
@@ -190,9 +195,12 @@ impl Lower {
                 let align = if comp.packed { 1 } else { max_align };
                 (end.div_ceil(8).next_multiple_of(u64::from(align)) as u32, align)
             }
-            Node::Typedef(_, to) | Node::Modifier(_, to) | Node::TypeTag(_, to) | Node::Var(_, to) => {
-                self.layout(to)
-            }
+            Node::Typedef(_, to)
+            | Node::Modifier(_, to)
+            | Node::TypeTag(_, to)
+            | Node::DeclTag(_, to)
+            | Node::Var(_, to) => self.layout(to),
+            Node::Datasec(_, size) => (*size, 1),
             Node::Void | Node::Fwd { .. } | Node::Proto(..) | Node::Func(..) => (0, 1),
         }
     }
@@ -208,6 +216,7 @@ fn cacheable(node: &Node) -> bool {
         | Node::Modifier(_, to)
         | Node::TypeTag(_, to)
         | Node::Func(_, to)
+        | Node::DeclTag(_, to)
         | Node::Var(_, to) => cacheable(to),
         Node::Proto(ret, params) => cacheable(ret) && params.iter().all(|(_, p)| cacheable(p)),
         _ => true,

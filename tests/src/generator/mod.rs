@@ -70,6 +70,10 @@ pub enum Type {
     Var { name: String, to: u32 },
     /// FLOAT.
     Float { name: String, size: u32 },
+    /// DECL_TAG of the whole declaration.
+    DeclTag { text: String, to: u32 },
+    /// DATASEC without variables.
+    Datasec { name: String, size: u32 },
 }
 
 /// A record and its instructions.
@@ -337,6 +341,12 @@ fn add_types(btf: &mut BtfBuilder, types: &[Type]) {
             }
             Type::Float { name, size } => {
                 btf.float(name, *size);
+            }
+            Type::DeclTag { text, to } => {
+                btf.decl_tag(text, *to, -1);
+            }
+            Type::Datasec { name, size } => {
+                btf.datasec(name, *size, &[]);
             }
         }
     }

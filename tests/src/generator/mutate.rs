@@ -56,7 +56,8 @@ pub(super) fn mutate(rng: &mut Rng, node: &mut Node, style: Style) {
             _ => mutate(rng, ret, style),
         },
         Node::Fwd { union, .. } => *union = !*union,
-        Node::Func(_, to) | Node::Var(_, to) => mutate(rng, to, style),
+        Node::Func(_, to) | Node::Var(_, to) | Node::DeclTag(_, to) => mutate(rng, to, style),
+        Node::Datasec(_, size) => *size += 1,
         Node::Float { size, .. } => *size = if *size == 4 { 8 } else { 4 },
         Node::Void | Node::Up(_) | Node::Typedef(..) | Node::Modifier(..) | Node::TypeTag(..) => {
             let inner = std::mem::replace(node, Node::Void);

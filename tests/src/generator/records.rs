@@ -29,7 +29,8 @@ fn size_of(types: &[Type], id: u32) -> Option<u32> {
         | Type::Float { size, .. } => Some(*size),
         Type::Ptr(_) => Some(8),
         Type::Array { elem, nelems, .. } => size_of(types, *elem)?.checked_mul(*nelems),
-        Type::Var { to, .. } => size_of(types, *to),
+        Type::Var { to, .. } | Type::DeclTag { to, .. } => size_of(types, *to),
+        Type::Datasec { size, .. } => Some(*size),
         _ => None,
     }
 }

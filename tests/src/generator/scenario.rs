@@ -41,6 +41,10 @@ pub(super) fn generate(order: ByteOrder, seed: u64) -> Case {
         target.add(&Node::int("long", 8, 1));
     }
     let scenarios: Vec<Scenario> = (0..rng.range(2, 3)).map(|i| scenario(rng, i)).collect();
+    if rng.chance(15) {
+        // Not a reason to take the program's pointers for any smaller than 8 bytes.
+        local.add(&Node::int("long", 4, 1));
+    }
     let mut roots = Vec::new();
     for s in &scenarios {
         roots.push(s.local.iter().map(|node| local.add(node)).collect::<Vec<u32>>());
@@ -189,19 +193,21 @@ fn target_count(rng: &mut Rng) -> u32 {
 fn scenario(rng: &mut Rng, i: u32) -> Scenario {
     let name = root_name(rng, i);
     match rng.below(100) {
-        0..=33 => structs(rng, &name),
-        34..=44 => pruning(rng, &name),
-        45..=53 => enums(rng, &name),
-        54..=64 => named(rng, &name),
-        65..=67 => forwards(rng, &name),
-        68..=70 => deep_nesting(rng, &name),
-        71..=75 => deep_chains(rng, &name),
-        76..=80 => bitfields(rng, &name),
-        81..=83 => malformed(rng, &name),
-        84..=88 => arrays(rng, &name),
-        89..=91 => anonymous(rng, &name),
-        92..=95 => resized(rng, &name),
-        _ => matching(rng, &name),
+        0..=20 => structs(rng, &name),
+        21..=31 => pruning(rng, &name),
+        32..=40 => enums(rng, &name),
+        41..=49 => named(rng, &name),
+        50..=52 => forwards(rng, &name),
+        53..=56 => deep_nesting(rng, &name),
+        57..=62 => deep_chains(rng, &name),
+        63..=67 => bitfields(rng, &name),
+        68..=70 => malformed(rng, &name),
+        71..=78 => arrays(rng, &name),
+        79..=80 => anonymous(rng, &name),
+        81..=86 => resized(rng, &name),
+        87..=89 => matching(rng, &name),
+        90..=92 => members(rng, &name),
+        _ => pairs(rng, &name),
     }
 }
 
@@ -401,7 +407,8 @@ fn deep_chains(rng: &mut Rng, name: &str) -> Scenario {
         }
         node
     };
-    let how = rng.below(6);
+    // Parameters are what the levels of both comparisons count.
+    let how = *rng.pick(&[0, 1, 2, 2, 2, 3, 4, 4, 5]);
     let depth = if how == 5 { depth * 2 } else { depth };
     let node = chain(rng, depth, how);
     let root = match node {
@@ -556,7 +563,7 @@ fn resized(rng: &mut Rng, name: &str) -> Scenario {
         [("unsigned char", 1, 0), ("unsigned short", 2, 0), ("unsigned int", 4, 0), ("unsigned long", 8, 0)];
     let one = |rng: &mut Rng| {
         let &(int, size, encoding) = rng.pick(&ints);
-        let encoding = if rng.chance(15) { *rng.pick(&[1, 2, 4]) } else { encoding };
+        let encoding = if rng.chance(20) { *rng.pick(&[1, 2, 3, 3, 4]) } else { encoding };
         let node = Node::int(int, size, encoding);
         if rng.chance(20) { node.arr(3) } else { node }
     };
@@ -609,4 +616,108 @@ fn matching(rng: &mut Rng, name: &str) -> Scenario {
         .collect();
     let wanted = (0..rng.range(3, 6)).map(|_| *rng.pick(&[12, 12, 12, 8])).collect();
     Scenario { local: vec![root], target, module: Vec::new(), wanted: Wanted::Exactly(wanted) }
+}
+
+/// A single member whose two types differ in a way that one rule of compatibility is about.
+fn members(rng: &mut Rng, name: &str) -> Scenario {
+    let en = |name: &str, wide: bool| Node::Enum {
+        wide,
+        name: name.to_owned(),
+        size: if wide { 8 } else { 4 },
+        signed: false,
+        values: vec![("V0".to_owned(), 1)],
+    };
+    let fwd = |name: &str, union: bool| Node::Fwd { name: name.to_owned(), union };
+    let (one, two) = match rng.below(9) {
+        // A struct by value and a forward declaration of it: no legal C, but what other producers may write.
+        0 | 1 => (random_comp(rng, 0, "in"), fwd(*rng.pick(&["in", "in___x", "other"]), rng.chance(30))),
+        2 => {
+            let names = ["fw", "fw___x", "gx", "fw____y"];
+            (fwd(*rng.pick(&names), rng.chance(30)), fwd(*rng.pick(&names), rng.chance(30)))
+        }
+        3 | 4 => {
+            let names = ["", "en", "en___f", "other", "en___f___g"];
+            (en(*rng.pick(&names), rng.chance(30)), en(*rng.pick(&names), rng.chance(30)))
+        }
+        5 => (fwd("fw", false).ptr(), fwd("gx", true).ptr()),
+        6 => {
+            // An array so large that its size does not fit, or looks negative.
+            let n = *rng.pick(&[0x2000_0000, 0x4000_0000, 0x7fff_ffff, 0x1fff_ffff]);
+            (Node::u32().arr(2).arr(3), Node::u32().arr(n).arr(3))
+        }
+        7 => (random_int(rng), Node::int("unsigned int", 4, 0).typedef("u32").arr(1)),
+        _ => (Node::Float { name: "float".to_owned(), size: 4 }, Node::Float { name: "double".to_owned(), size: 8 }),
+    };
+    let (one, two) = if rng.chance(30) { (two, one) } else { (one, two) };
+    let (one, two) = if rng.chance(15) { (one.arr(2), two.arr(2)) } else { (one, two) };
+    let with = |node: &Node, rng: &mut Rng| {
+        // A name that is there, but empty: anonymous in the target, an error in the program.
+        let mem = Mem::new(if rng.chance(6) { "\0" } else { "m" }, node.clone());
+        Node::comp(false, name, vec![Mem::new("n", Node::u32()), mem])
+    };
+    let local = vec![with(&one, rng)];
+    let mut target = vec![with(&two, rng)];
+    if rng.chance(30) {
+        target.push(with(&one, rng));
+    }
+    let wanted = (0..rng.range(4, 8)).map(|_| *rng.pick(&[2, 2, 2, 0, 1, 12, 3])).collect();
+    Scenario { local, target, module: Vec::new(), wanted: Wanted::Exactly(wanted) }
+}
+
+/// Two types of one name that one rule of the comparisons of types is about.
+fn pairs(rng: &mut Rng, name: &str) -> Scenario {
+    let fwd = |rng: &mut Rng| Node::Fwd { name: "st".to_owned(), union: rng.chance(40) };
+    let comp = |rng: &mut Rng| {
+        let members = vec![Mem::new(if rng.chance(50) { "a" } else { "b" }, random_int(rng))];
+        Node::comp(rng.chance(30), if rng.chance(80) { "st" } else { "st___v" }, members)
+    };
+    let either = |rng: &mut Rng| if rng.chance(50) { fwd(rng) } else { comp(rng) };
+    let proto = |params: Vec<Node>| {
+        let params = params.into_iter().map(|node| ("p".to_owned(), node)).collect();
+        Node::Proto(Box::new(Node::Void), params)
+    };
+    let legacy = |rng: &mut Rng| Node::Int {
+        name: "unsigned int",
+        size: 4,
+        encoding: 0,
+        offset: *rng.pick(&[0, 3]),
+        bits: *rng.pick(&[5, 32]),
+    };
+    let shell = |members: Vec<Mem>| Node::comp(false, name, members);
+    let (one, two) = match rng.below(9) {
+        0 => (legacy(rng).typedef(name), legacy(rng).typedef(name)),
+        // By value: not behind the pointer, unless that led to the prototype.
+        1 | 2 => {
+            let (one, two) = (proto(vec![either(rng)]), proto(vec![either(rng)]));
+            let pointers = rng.chance(70);
+            (if pointers { one.ptr() } else { one }, if pointers { two.ptr() } else { two })
+        }
+        3 => (either(rng).ptr(), either(rng).ptr()),
+        4 => (shell(vec![Mem::new("m", either(rng))]), shell(vec![Mem::new("m", either(rng))])),
+        // More members than the target has, though each finds one there.
+        5 => {
+            let n = rng.range(1, 3) as usize;
+            let all = ["m___x", "m___y", "m"].map(|m| Mem::new(m, Node::u32()));
+            let other = vec![Mem::new("m", Node::u32()), Mem::new("o", Node::u32())];
+            (shell(all[..n].to_vec()), shell(other[..rng.range(1, 2) as usize].to_vec()))
+        }
+        6 => {
+            let n = rng.range(1, 3);
+            let array = |n: u32| shell(vec![Mem::new("m", Node::u32().arr(n))]);
+            (array(n), array(rng.range(1, 3)))
+        }
+        7 => {
+            let tag = Node::DeclTag(name.to_owned(), Box::new(random_int(rng)));
+            (tag.clone(), tag)
+        }
+        _ => (Node::Datasec(name.to_owned(), rng.range(0, 9)), Node::Datasec(name.to_owned(), 8)),
+    };
+    let named = |node: Node| match node {
+        Node::Ptr(_) | Node::Proto(..) => node.typedef(name),
+        other => other,
+    };
+    let (one, two) = (named(one), named(two));
+    let target = if rng.chance(20) { vec![two, one.clone()] } else { vec![two] };
+    let wanted = (0..rng.range(2, 5)).map(|_| *rng.pick(&[8, 12, 12, 12, 9, 7, 2])).collect();
+    Scenario { local: vec![one], target, module: Vec::new(), wanted: Wanted::Exactly(wanted) }
 }

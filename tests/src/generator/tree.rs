@@ -68,6 +68,9 @@ pub(super) enum Node {
     Proto(Box<Node>, Vec<(String, Node)>),
     Func(String, Box<Node>),
     Var(String, Box<Node>),
+    DeclTag(String, Box<Node>),
+    /// A data section without variables, of so many bytes.
+    Datasec(String, u32),
 }
 
 /// Name, size and encoding of the integers.
@@ -140,6 +143,8 @@ impl Node {
             | Self::Typedef(name, _)
             | Self::Float { name, .. }
             | Self::Func(name, _)
+            | Self::Datasec(name, _)
+            | Self::DeclTag(name, _)
             | Self::Var(name, _) => new.clone_into(name),
             Self::Int { name, .. } => {
                 // Names of integers are a fixed set: the nearest thing to a flavour.

@@ -65,7 +65,7 @@ fn mutate(data: &mut Vec<u8>, rng: &mut Rng) {
                 data.iter_mut().skip(at).zip(value).take(1).for_each(|(byte, new)| *byte = new);
             }
             2 => {
-                let edge = EDGES.iter().copied().nth(rng.below(EDGES.len())).unwrap_or(0);
+                let edge = EDGES.get(rng.below(EDGES.len())).copied().unwrap_or(0);
                 let bytes = if rng.below(2) == 0 { edge.to_le_bytes() } else { edge.to_be_bytes() };
                 data.iter_mut().skip(word).zip(bytes).for_each(|(byte, new)| *byte = new);
             }
@@ -134,7 +134,7 @@ fn random_damage_never_panics() {
     let mut read = 0_u64;
     for seed in first..first + count {
         let mut rng = Rng(seed);
-        let (name, sample) = samples.iter().nth(rng.below(samples.len())).expect("below the length");
+        let (name, sample) = samples.get(rng.below(samples.len())).expect("below the length");
         let mut object = sample.clone();
         let mut target = match rng.below(3) {
             0 => types.clone(),

@@ -170,19 +170,32 @@ fn describe(oracle: &mut Oracle, case: &Case) -> String {
     }
 }
 
-/// Judges cases in order; the histogram, or the first failure.
-fn run_cases(oracle: &mut Oracle, seed: u64, numbers: &[u64]) -> Result<Histogram, (u64, String)> {
-    let mut histogram = Histogram::default();
+/// How far a thread got.
+#[derive(Default)]
+struct Run {
+    histogram: Histogram,
+    /// The first case that went wrong, and what is wrong unless the answers differ.
+    failed: Option<(Case, Option<String>)>,
+}
+
+/// Judges cases in order, up to the first that fails.
+fn run_cases(oracle: &mut Oracle, seed: u64, numbers: &[u64]) -> Run {
+    let mut run = Run::default();
     for &number in numbers {
         let case = case(seed, number);
-        let (outcomes, answers) =
-            judge(oracle, &case).map_err(|error| (number, format!("{case}no answers: {error}")))?;
-        if first_difference(&case, &outcomes, &answers).is_some() {
-            return Err((number, describe(oracle, &case)));
+        match judge(oracle, &case) {
+            Err(error) => run.failed = Some((case, Some(error))),
+            Ok((outcomes, answers)) if first_difference(&case, &outcomes, &answers).is_some() => {
+                run.failed = Some((case, None));
+            }
+            Ok((outcomes, answers)) => {
+                run.histogram.count(&case, &outcomes, &answers);
+                continue;
+            }
         }
-        histogram.count(&case, &outcomes, &answers);
+        break;
     }
-    Ok(histogram)
+    run
 }
 
 fn number_from_env(name: &str, default: u64) -> u64 {
@@ -213,13 +226,12 @@ fn generated_cases_come_out_as_in_libbpf() {
                 .collect();
             workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
         });
-        for result in results {
-            match result {
-                Ok(histogram) => total.add(histogram),
-                Err((number, why)) => {
-                    panic!("after {} records and more, in case {number} of run {seed}:\n{why}", total.records)
-                }
-            }
+        for (run, oracle) in results.into_iter().zip(&mut oracles) {
+            total.add(run.histogram);
+            let Some((case, error)) = run.failed else { continue };
+            let why = error.map_or_else(|| describe(oracle, &case), |error| format!("{case}no answers: {error}"));
+            // The script of the mutants reads the number.
+            panic!("run {seed}: the case after {} records is answered differently:\n{why}", total.records);
         }
     }
     eprintln!("run {seed}: {total:#?}\n{:.1} s, no difference", start.elapsed().as_secs_f64());
