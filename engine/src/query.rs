@@ -20,6 +20,9 @@ use crate::resolve::{Endpoint, Place, ResolveError, Value, value};
 /// Indices that libbpf keeps of one access string (`BPF_CORE_SPEC_MAX_LEN`).
 pub const SPEC_MAX_LEN: usize = 64;
 
+/// Nested arrays after which a member's type counts as unusable: an array of itself, most likely.
+const ARRAY_DEPTH_MAX: u32 = 1024;
+
 /// What a record asks of a target, without its object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Query<'data> {
@@ -296,7 +299,7 @@ fn field_compat<'data>(btf: &Btf<'data>, id: TypeId) -> FieldCompat<'data> {
             Kind::Int if ty.int_offset() == 0 => Leaf::Int,
             Kind::Fwd => Leaf::Fwd(essential()),
             Kind::Enum | Kind::Enum64 => Leaf::Enum(essential()),
-            Kind::Array if array_depth < btf.type_count() => {
+            Kind::Array if array_depth < ARRAY_DEPTH_MAX => {
                 array_depth += 1;
                 next = btf.skip_mods_and_typedefs(ty.array().elem);
                 continue;

@@ -130,12 +130,10 @@ fn compare_times(args: &Args, work: &Workload) -> Result<(), String> {
     for refused in &aya_refused {
         println!("- {}: {}", refused.object, refused.reason);
     }
-    let refused = by_libbpf.refused();
-    println!(
-        "libbpf does not open {} objects ({}): of them it parses the BTF.",
-        refused.len(),
-        refused.join(", ")
-    );
+    match by_libbpf.refused().as_slice() {
+        [] => println!("libbpf opens all objects."),
+        refused => println!("libbpf does not open {}: of these it parses the BTF.", refused.join(", ")),
+    }
     println!();
 
     let mut names = vec![

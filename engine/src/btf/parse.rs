@@ -20,6 +20,8 @@ pub(super) struct Sections<'data> {
     layout: &'data [u8],
     /// Byte offset of the type section in the blob, for messages.
     pub(super) types_at: u64,
+    /// Byte offset of the string section in the blob, for messages.
+    strs_at: u64,
 }
 
 impl<'data> Btf<'data> {
@@ -111,6 +113,10 @@ impl<'data> Btf<'data> {
     }
 
     /// Length of a record of a kind that only the layout section knows. A split BTF without one uses its base's.
+    ///
+    /// Differs from libbpf: such records are skipped in either byte order. libbpf has to swap the bytes of
+    /// BTF that is not of its host's byte order, and refuses what it cannot swap; on the host that the BTF
+    /// is for it accepts it.
     fn unknown_len(&self, ty: Type<'_>) -> Option<usize> {
         let layout = match (self.layout, &self.base) {
             ([], Some(base)) => base.layout,
@@ -282,12 +288,13 @@ pub(super) fn parse_header(data: &[u8]) -> Result<Sections<'_>, BtfError> {
         strs: section(str_off, str_len),
         layout: section(layout_off, layout_len),
         types_at: (hdr_len + type_off) as u64,
+        strs_at: (hdr_len + str_off) as u64,
     })
 }
 
 fn check_strings(sections: &Sections<'_>, has_base: bool) -> Result<(), BtfError> {
     let strs = sections.strs;
-    let bad = |what| BtfError::BadStrings { offset: sections.types_at + sections.types.len() as u64, what };
+    let bad = |what| BtfError::BadStrings { offset: sections.strs_at, what };
     let (Some(first), Some(last)) = (strs.first(), strs.last()) else {
         return if has_base { Ok(()) } else { Err(bad("it is empty")) };
     };

@@ -5,6 +5,8 @@ use crate::format::btf::Kind;
 
 /// Steps that libbpf's `btf__resolve_size` takes before it gives up (`MAX_RESOLVE_DEPTH`).
 const RESOLVE_DEPTH_MAX: u32 = 32;
+/// Links of a chain of modifiers, or of nested arrays, after which a type counts as leading nowhere.
+const CHAIN_MAX: u32 = 1024;
 
 /// Why a type has no size. The names are those of the errno values that libbpf returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,24 +30,33 @@ impl SizeError {
 impl<'data> Btf<'data> {
     /// Strips CONST, VOLATILE, RESTRICT, TYPE_TAG and TYPEDEF; returns the first other type.
     ///
-    /// `None` if the chain leads to a type that does not exist or, `HARDEN`, never ends; libbpf loops on
-    /// a cycle.
+    /// `None` if the chain leads to a type that does not exist or, `HARDEN`, has more than 1024 links; libbpf
+    /// loops on a cycle. Compilers and kernels make chains of a handful.
     #[inline]
     pub fn skip_mods_and_typedefs(&self, id: TypeId) -> Option<(TypeId, Type<'data>)> {
+        self.skip_counting(id).map(|(id, ty, _)| (id, ty))
+    }
+
+    /// [`Btf::skip_mods_and_typedefs`] with the number of links that were stripped.
+    #[inline]
+    pub(crate) fn skip_counting(&self, id: TypeId) -> Option<(TypeId, Type<'data>, u32)> {
         let mut id = id;
         let mut ty = self.ty(id)?;
-        let mut steps_left = self.type_count();
+        let mut links = 0;
         while ty.kind.is_mod_or_typedef() {
-            steps_left = steps_left.checked_sub(1)?;
+            if links == CHAIN_MAX {
+                return None;
+            }
+            links += 1;
             id = ty.target();
             ty = self.ty(id)?;
         }
-        Some((id, ty))
+        Some((id, ty, links))
     }
 
     /// Strips ARRAYs as well, down to the innermost element.
     pub fn skip_to_innermost_element(&self, id: TypeId) -> Option<(TypeId, Type<'data>)> {
-        let mut steps_left = self.type_count();
+        let mut steps_left = CHAIN_MAX;
         let (mut id, mut ty) = self.skip_mods_and_typedefs(id)?;
         while ty.kind == Kind::Array {
             steps_left = steps_left.checked_sub(1)?;

@@ -11,21 +11,24 @@ const LEVEL_MAX: u32 = 32;
 /// Steps along pointers, arrays and return types that libbpf takes at each level.
 const CHAIN_MAX: u32 = 32;
 
+const MALFORMED: ResolveError = ResolveError::TargetMalformed { errno: -22 };
+
 /// Whether the two roots, which share an essential name, are compatible.
 pub(super) fn types_are_compat(
     local: &Btf<'_>,
     local_id: TypeId,
     target: &Btf<'_>,
     target_id: TypeId,
+    budget: &mut Budget,
 ) -> Result<bool, ResolveError> {
     // libbpf also compares the kinds of the unskipped roots; candidates were chosen by just that.
-    Compat { local, target, budget: Budget::new() }.types(local_id, target_id, LEVEL_MAX)
+    Compat { local, target, budget }.types(local_id, target_id, LEVEL_MAX)
 }
 
 struct Compat<'a, 'l, 't> {
     local: &'a Btf<'l>,
     target: &'a Btf<'t>,
-    budget: Budget,
+    budget: &'a mut Budget,
 }
 
 impl Compat<'_, '_, '_> {
@@ -37,12 +40,8 @@ impl Compat<'_, '_, '_> {
     ) -> Result<bool, ResolveError> {
         for _ in 0..CHAIN_MAX {
             self.budget.spend()?;
-            let (_, local) =
-                self.local.skip_mods_and_typedefs(local_id).ok_or(ResolveError::LocalTypeUnusable)?;
-            let (_, target) = self
-                .target
-                .skip_mods_and_typedefs(target_id)
-                .ok_or(ResolveError::TargetMalformed { errno: -22 })?;
+            let (_, local) = self.budget.skip(self.local, local_id, ResolveError::LocalTypeUnusable)?;
+            let (_, target) = self.budget.skip(self.target, target_id, MALFORMED)?;
             if !local.kind.core_compat(target.kind) {
                 return Ok(false);
             }

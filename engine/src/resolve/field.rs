@@ -17,7 +17,7 @@ struct Search<'a, 'data> {
     raw_len: usize,
     /// Whether a member of the right name was passed over because of its type.
     incompatible: bool,
-    budget: Budget,
+    budget: &'a mut Budget,
 }
 
 /// Follows `steps` from `root`; the outer error is fatal, the inner one says what is missing.
@@ -25,12 +25,13 @@ pub(super) fn find(
     steps: &[Step<'_>],
     btf: &Btf<'_>,
     root: TypeId,
+    budget: &mut Budget,
 ) -> Result<Result<Place, Missing>, ResolveError> {
-    let mut search = Search { btf, bit_offset: 0, raw_len: 0, incompatible: false, budget: Budget::new() };
+    let mut search = Search { btf, bit_offset: 0, raw_len: 0, incompatible: false, budget };
     let mut id = root;
     let mut end = Endpoint::Element(root);
     for (depth, step) in steps.iter().enumerate() {
-        let (skipped, ty) = btf.skip_mods_and_typedefs(id).ok_or(MALFORMED)?;
+        let (skipped, ty) = search.budget.skip(btf, id, MALFORMED)?;
         id = skipped;
         match *step {
             Step::Member { name, compat } => {
@@ -53,7 +54,7 @@ pub(super) fn find(
                     if !end.is_flex_array(array) && index >= array.nelems {
                         return Ok(Err(Missing { why: Why::ArrayBounds, depth }));
                     }
-                    (id, _) = btf.skip_mods_and_typedefs(array.elem).ok_or(MALFORMED)?;
+                    (id, _) = search.budget.skip(btf, array.elem, MALFORMED)?;
                 }
                 if search.raw_len == SPEC_MAX_LEN {
                     return Err(ResolveError::TooDeep);
@@ -95,12 +96,12 @@ impl Search<'_, '_> {
             self.bit_offset = self.bit_offset.wrapping_add(member.bit_offset);
             self.raw_len += 1;
             if self.btf.is_anonymous(member.name_off) {
-                let (_, inner) = self.btf.skip_mods_and_typedefs(member.type_id).ok_or(MALFORMED)?;
+                let (_, inner) = self.budget.skip(self.btf, member.type_id, MALFORMED)?;
                 if let Some(found) = self.member(name, compat, inner)? {
                     return Ok(Some(found));
                 }
             } else if self.btf.name_is(member.name_off, name) {
-                if fields_are_compat(compat, self.btf, member.type_id)? {
+                if self.fields_are_compat(compat, member.type_id)? {
                     return Ok(Some(Endpoint::Member { member, is_last: index + 1 == count }));
                 }
                 self.incompatible = true;
@@ -113,29 +114,30 @@ impl Search<'_, '_> {
         }
         Ok(None)
     }
-}
 
-/// Whether the target's type is compatible with what the local member is.
-fn fields_are_compat(compat: FieldCompat<'_>, btf: &Btf<'_>, id: TypeId) -> Result<bool, ResolveError> {
-    let (_, mut ty) = btf.skip_mods_and_typedefs(id).ok_or(MALFORMED)?;
-    for _ in 0..compat.array_depth {
-        if ty.kind != Kind::Array {
-            return Ok(false);
+    /// Whether the target's type is compatible with what the local member is.
+    fn fields_are_compat(&mut self, compat: FieldCompat<'_>, id: TypeId) -> Result<bool, ResolveError> {
+        let (_, mut ty) = self.budget.skip(self.btf, id, MALFORMED)?;
+        for _ in 0..compat.array_depth {
+            if ty.kind != Kind::Array {
+                return Ok(false);
+            }
+            self.budget.spend()?;
+                (_, ty) = self.budget.skip(self.btf, ty.array().elem, MALFORMED)?;
         }
-        (_, ty) = btf.skip_mods_and_typedefs(ty.array().elem).ok_or(MALFORMED)?;
+        let same_name = |local: &[u8]| {
+            let target = essential_name(self.btf.name(ty.name_off));
+            local.is_empty() || target.is_empty() || local == target
+        };
+        Ok(match compat.leaf {
+            Leaf::Composite => ty.kind.is_composite(),
+            Leaf::Ptr => ty.kind == Kind::Ptr,
+            Leaf::Float => ty.kind == Kind::Float,
+            Leaf::Int => ty.kind == Kind::Int && ty.int_offset() == 0,
+            Leaf::Fwd(local) => ty.kind == Kind::Fwd && same_name(local),
+            Leaf::Enum(local) => ty.kind.is_any_enum() && same_name(local),
+            Leaf::Never => false,
+            Leaf::Unusable => return Err(ResolveError::LocalTypeUnusable),
+        })
     }
-    let same_name = |local: &[u8]| {
-        let target = essential_name(btf.name(ty.name_off));
-        local.is_empty() || target.is_empty() || local == target
-    };
-    Ok(match compat.leaf {
-        Leaf::Composite => ty.kind.is_composite(),
-        Leaf::Ptr => ty.kind == Kind::Ptr,
-        Leaf::Float => ty.kind == Kind::Float,
-        Leaf::Int => ty.kind == Kind::Int && ty.int_offset() == 0,
-        Leaf::Fwd(local) => ty.kind == Kind::Fwd && same_name(local),
-        Leaf::Enum(local) => ty.kind.is_any_enum() && same_name(local),
-        Leaf::Never => false,
-        Leaf::Unusable => return Err(ResolveError::LocalTypeUnusable),
-    })
 }

@@ -10,7 +10,7 @@
 use hashbrown::HashMap;
 use smallvec::{SmallVec, smallvec};
 
-use super::{Found, Match, Missing, ResolveError, Why, on_candidate};
+use super::{Budget, Found, Match, Missing, ResolveError, Why, on_candidate};
 use crate::btf::TypeId;
 use crate::format::btf_ext::RelocKind;
 use crate::format::insn::{INSN_LEN, Insn};
@@ -210,13 +210,14 @@ pub struct Fold<'a, 'data> {
     lists: Vec<Option<SmallVec<[List; 1]>>>,
     /// Slots written by earlier records, by section and byte offset. Kept only for records that share slots.
     written: HashMap<(usize, u32), [u8; INSN_LEN]>,
+    budget: Budget,
 }
 
 impl<'a, 'data> Fold<'a, 'data> {
     /// Starts with full candidate lists and the instructions as in the file.
     pub fn new(object: &'a Object<'data>, kernel: &'a Kernel<'a>, modules: Modules) -> Self {
         let lists = (0..object.root_count()).map(|_| None).collect();
-        Self { object, kernel, modules, lists, written: HashMap::new() }
+        Self { object, kernel, modules, lists, written: HashMap::new(), budget: Budget::new() }
     }
 
     /// Folds all records for which `active` holds; the others are skipped and leave no trace.
@@ -225,15 +226,18 @@ impl<'a, 'data> Fold<'a, 'data> {
         object
             .relocs()
             .iter()
-            .map(|reloc| if active(reloc) { self.record(reloc) } else { Outcome::Skipped })
+            .map(|reloc| match reloc.placement_error() {
+                // libbpf meets these before it looks for the program and whether it is loaded.
+                Some(error) => Outcome::Fatal(error),
+                None if active(reloc) => self.record(reloc),
+                None => Outcome::Skipped,
+            })
             .collect()
     }
 
     /// Decides one record; records have to come in file order.
     fn record(&mut self, reloc: &Reloc<'data>) -> Outcome {
-        if let Some(error) = reloc.placement_error() {
-            return Outcome::Fatal(error);
-        }
+        self.budget.next_record();
         let Some(site) = self.object.site(reloc) else { return Outcome::Skipped };
         let question = match &reloc.question {
             Ok(question) => question,
@@ -323,7 +327,7 @@ impl<'a, 'data> Fold<'a, 'data> {
 
     /// libbpf's `bpf_core_calc_relo_insn` and `bpf_core_patch_insn`. The list is pruned only on success.
     fn ask_list(
-        &self,
+        &mut self,
         reloc: &Reloc<'data>,
         query: &Query<'data>,
         slots: Slots,
@@ -338,7 +342,7 @@ impl<'a, 'data> Fold<'a, 'data> {
         let mut best: Option<(Found, super::Value)> = None;
         let mut furthest: Option<Missing> = None;
         for &candidate in &list.live {
-            let found = match on_candidate(query, kind, self.kernel.btf_of(candidate), candidate.id)? {
+            let found = match self.on_candidate(query, kind, candidate)? {
                 Match::Found(found) => found,
                 Match::Missing(missing) => {
                     // The one that got furthest says why; of equals the first.
@@ -393,8 +397,17 @@ impl<'a, 'data> Fold<'a, 'data> {
         Ok(decision)
     }
 
+    fn on_candidate(
+        &mut self,
+        query: &Query<'_>,
+        kind: RelocKind,
+        candidate: Candidate,
+    ) -> Result<Match, ResolveError> {
+        on_candidate(query, kind, self.kernel.btf_of(candidate), candidate.id, &mut self.budget)
+    }
+
     fn why_unresolved(
-        &self,
+        &mut self,
         query: &Query<'_>,
         kind: RelocKind,
         list: &List,
@@ -404,11 +417,9 @@ impl<'a, 'data> Fold<'a, 'data> {
             return if self.kernel.only_declares(&query.root) { Code::FwdOnly } else { Code::NoType };
         };
         let dropped = list.all.iter().filter(|candidate| !list.live.contains(candidate));
-        let mut would_match = dropped.filter(|candidate| {
-            let answer = on_candidate(query, kind, self.kernel.btf_of(**candidate), candidate.id);
-            matches!(answer, Ok(Match::Found(_)))
-        });
-        if would_match.next().is_some() { Code::PrunedAway } else { furthest.why.into() }
+        let mut would_match = dropped
+            .map(|&candidate| matches!(self.on_candidate(query, kind, candidate), Ok(Match::Found(_))));
+        if would_match.any(|it| it) { Code::PrunedAway } else { furthest.why.into() }
     }
 
     /// Patches the instruction and says how the record came out.

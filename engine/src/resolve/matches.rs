@@ -2,6 +2,9 @@
 //!
 //! Source: `__bpf_core_types_match`, libbpf; spec 6.4.
 
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
 use super::{Budget, ResolveError};
 use crate::btf::{Btf, Type, TypeId, essential_name};
 use crate::format::btf::Kind;
@@ -11,23 +14,29 @@ const LEVEL_MAX: u32 = 32;
 /// Steps along pointers, arrays and return types that libbpf takes at each level.
 const CHAIN_MAX: u32 = 32;
 
+const MALFORMED: ResolveError = ResolveError::TargetMalformed { errno: -22 };
+
 /// Whether the target's root has everything that the local root has.
 pub(super) fn types_match(
     local: &Btf<'_>,
     local_id: TypeId,
     target: &Btf<'_>,
     target_id: TypeId,
+    budget: &mut Budget,
 ) -> Result<bool, ResolveError> {
-    Matcher { local, target, budget: Budget::new() }.types(local_id, target_id, false, LEVEL_MAX)
+    Matcher { local, target, budget }.types(local_id, target_id, false, LEVEL_MAX)
 }
+
+/// Numbers of members or enumerators by essential name.
+type NameIndex<'data> = HashMap<&'data [u8], SmallVec<[u32; 1]>>;
 
 struct Matcher<'a, 'l, 't> {
     local: &'a Btf<'l>,
     target: &'a Btf<'t>,
-    budget: Budget,
+    budget: &'a mut Budget,
 }
 
-impl Matcher<'_, '_, '_> {
+impl<'t> Matcher<'_, '_, 't> {
     fn names(&self, local_off: u32, target_off: u32) -> bool {
         let (local, target) = (self.local.name(local_off), self.target.name(target_off));
         // Two empty essential names are two empty names: a cut never leaves nothing.
@@ -44,12 +53,8 @@ impl Matcher<'_, '_, '_> {
         let below = level.checked_sub(1).ok_or(ResolveError::MatchTooDeep)?;
         for _ in 0..CHAIN_MAX {
             self.budget.spend()?;
-            let (_, local) =
-                self.local.skip_mods_and_typedefs(local_id).ok_or(ResolveError::LocalTypeUnusable)?;
-            let (_, target) = self
-                .target
-                .skip_mods_and_typedefs(target_id)
-                .ok_or(ResolveError::TargetMalformed { errno: -22 })?;
+            let (_, local) = self.budget.skip(self.local, local_id, ResolveError::LocalTypeUnusable)?;
+            let (_, target) = self.budget.skip(self.target, target_id, MALFORMED)?;
             // Names of all kinds count: the compiler's `long` is not the kernel's `long int`.
             if !self.names(local.name_off, target.name_off) {
                 return Ok(false);
@@ -57,7 +62,7 @@ impl Matcher<'_, '_, '_> {
             match local.kind {
                 Kind::Void => return Ok(target.kind == Kind::Void),
                 Kind::Fwd => return Ok(fwd_matches(local, target, behind_ptr)),
-                Kind::Enum | Kind::Enum64 => return Ok(self.enums(local, target)),
+                Kind::Enum | Kind::Enum64 => return self.enums(local, target),
                 Kind::Struct | Kind::Union if behind_ptr => {
                     return Ok(local.kind == target.kind
                         || target.kind == Kind::Fwd
@@ -102,13 +107,18 @@ impl Matcher<'_, '_, '_> {
     }
 
     /// Every local enumerator has a counterpart by name. Values do not count.
-    fn enums(&mut self, local: Type<'_>, target: Type<'_>) -> bool {
-        target.kind.is_any_enum()
-            && local.size() == target.size()
-            && local.vlen() <= target.vlen()
-            && local.enumerators().all(|it| {
-                target.enumerators().any(|other| self.names(it.name_off, other.name_off))
-            })
+    fn enums(&mut self, local: Type<'_>, target: Type<'_>) -> Result<bool, ResolveError> {
+        if !target.kind.is_any_enum() || local.size() != target.size() || local.vlen() > target.vlen() {
+            return Ok(false);
+        }
+        let by_name = self.index(target.enumerators().map(|it| it.name_off))?;
+        for enumerator in local.enumerators() {
+            self.budget.spend()?;
+            if !by_name.contains_key(essential_name(self.local.name(enumerator.name_off))) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Every local member has a matching counterpart. Offsets and sizes do not count.
@@ -121,12 +131,15 @@ impl Matcher<'_, '_, '_> {
         if local.vlen() > target.vlen() {
             return Ok(false);
         }
+        let by_name = self.index(target.members().map(|it| it.name_off))?;
         for member in local.members() {
+            self.budget.spend()?;
+            let name = essential_name(self.local.name(member.name_off));
+            let same_name = by_name.get(name).map_or(&[][..], SmallVec::as_slice);
             let mut matched = false;
-            for other in target.members() {
-                if self.names(member.name_off, other.name_off)
-                    && self.types(member.type_id, other.type_id, false, level)?
-                {
+            for &index in same_name {
+                let other = target.member(index).ok_or(MALFORMED)?;
+                if self.types(member.type_id, other.type_id, false, level)? {
                     matched = true;
                     break;
                 }
@@ -136,6 +149,17 @@ impl Matcher<'_, '_, '_> {
             }
         }
         Ok(true)
+    }
+
+    /// The target's members or enumerators by essential name, those of equal names in their order. libbpf
+    /// compares every local name with every target name, which takes seconds for large hostile types.
+    fn index(&mut self, names: impl Iterator<Item = u32>) -> Result<NameIndex<'t>, ResolveError> {
+        let mut by_name = NameIndex::default();
+        for (index, name_off) in (0..).zip(names) {
+            self.budget.spend()?;
+            by_name.entry(essential_name(self.target.name(name_off))).or_default().push(index);
+        }
+        Ok(by_name)
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Source: `src/relo_core.c`, libbpf; spec sections 5 to 9.
 
+mod budget;
 mod compat;
 mod error;
 mod field;
@@ -13,6 +14,7 @@ mod fold;
 mod matches;
 pub mod value;
 
+pub use budget::Budget;
 pub use error::ResolveError;
 pub use fold::{Code, Decision, Fold, InsnBytes, ModuleOutcome, Modules, Outcome};
 pub use value::{Endpoint, Place, Value, ValueError, Width};
@@ -65,6 +67,8 @@ pub enum Why {
 
 /// Asks `query` of type `root` of the target `btf`.
 ///
+/// `budget` bounds the work; it is spent by hostile types only.
+///
 /// # Errors
 /// What libbpf calls an error while matching a candidate: it ends the load, other candidates or not.
 pub fn on_candidate(
@@ -72,14 +76,17 @@ pub fn on_candidate(
     kind: RelocKind,
     btf: &Btf<'_>,
     root: TypeId,
+    budget: &mut Budget,
 ) -> Result<Match, ResolveError> {
     let place = match &query.ask {
-        Ask::Field(steps) => field::find(steps, btf, root)?,
+        Ask::Field(steps) => field::find(steps, btf, root, budget)?,
         Ask::Enumerator(essential) => find_enumerator(essential, btf, root)?,
         Ask::TypeCompat(local) => {
-            type_place(compat::types_are_compat(&local.btf, local.id, btf, root)?, root)
+            type_place(compat::types_are_compat(&local.btf, local.id, btf, root, budget)?, root)
         }
-        Ask::TypeMatches(local) => type_place(matches::types_match(&local.btf, local.id, btf, root)?, root),
+        Ask::TypeMatches(local) => {
+            type_place(matches::types_match(&local.btf, local.id, btf, root, budget)?, root)
+        },
     };
     Ok(match place {
         Ok(place) => {
@@ -113,18 +120,3 @@ fn find_enumerator(
     })
 }
 
-/// Bounds the work on one candidate, which libbpf bounds by depth only: prototypes that refer to themselves
-/// and anonymous structs that share their members make it exponential (HARDEN). Real types need a few
-/// thousand steps at the most.
-pub(crate) struct Budget(u32);
-
-impl Budget {
-    pub(crate) fn new() -> Self {
-        Self(1 << 20)
-    }
-
-    pub(crate) fn spend(&mut self) -> Result<(), ResolveError> {
-        self.0 = self.0.checked_sub(1).ok_or(ResolveError::MatchTooDeep)?;
-        Ok(())
-    }
-}

@@ -291,7 +291,7 @@ pub(super) fn suitable_kind(rng: &mut Rng, types: &[Type], root: u32) -> u32 {
 
 /// Spoils a record in one of the ways that are checked before anything else.
 pub(super) fn spoil(rng: &mut Rng, types: &[Type], r: &mut CaseRecord) {
-    match rng.below(11) {
+    match rng.below(12) {
         0 | 1 => {
             let bad = [
                 "", ":0", "0:", "0::1", "a", "0:x", "0 1", "+0", "00", " 0", "0:0 ", "0 :1", "0x1", "0:1:",
@@ -303,7 +303,7 @@ pub(super) fn spoil(rng: &mut Rng, types: &[Type], r: &mut CaseRecord) {
         3 => r.type_id = types.len() as u32 + rng.range(50, 5000),
         4 => r.type_id = 0,
         5 | 6 => r.kind = rng.range(13, 31),
-        7 => r.site = Site::Misaligned,
+        7 | 11 => r.site = Site::Misaligned,
         8 => r.type_id = rng.range(1, types.len() as u32),
         9 => r.access.push_str(":0"),
         _ => r.access = format!("{}:0", rng.below(3)),

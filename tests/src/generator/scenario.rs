@@ -96,7 +96,7 @@ pub(super) fn generate(order: ByteOrder, seed: u64) -> Case {
         records.swap(a, b);
     }
     for r in &mut records {
-        if rng.chance(5) {
+        if rng.chance(6) {
             spoil(rng, types, r);
         }
     }
@@ -193,18 +193,18 @@ fn target_count(rng: &mut Rng) -> u32 {
 fn scenario(rng: &mut Rng, i: u32) -> Scenario {
     let name = root_name(rng, i);
     match rng.below(100) {
-        0..=20 => structs(rng, &name),
-        21..=31 => pruning(rng, &name),
-        32..=40 => enums(rng, &name),
-        41..=49 => named(rng, &name),
-        50..=52 => forwards(rng, &name),
-        53..=56 => deep_nesting(rng, &name),
-        57..=62 => deep_chains(rng, &name),
-        63..=67 => bitfields(rng, &name),
-        68..=70 => malformed(rng, &name),
-        71..=78 => arrays(rng, &name),
-        79..=80 => anonymous(rng, &name),
-        81..=86 => resized(rng, &name),
+        0..=18 => structs(rng, &name),
+        19..=27 => pruning(rng, &name),
+        28..=36 => enums(rng, &name),
+        37..=44 => named(rng, &name),
+        45..=47 => forwards(rng, &name),
+        48..=53 => deep_nesting(rng, &name),
+        54..=59 => deep_chains(rng, &name),
+        60..=64 => bitfields(rng, &name),
+        65..=67 => malformed(rng, &name),
+        68..=75 => arrays(rng, &name),
+        76..=77 => anonymous(rng, &name),
+        78..=86 => resized(rng, &name),
         87..=89 => matching(rng, &name),
         90..=92 => members(rng, &name),
         _ => pairs(rng, &name),
@@ -223,9 +223,10 @@ fn structs(rng: &mut Rng, name: &str) -> Scenario {
             _ => versions(rng, &root, name, 1, 90).swap_remove(0),
         });
     }
-    let n = target_count(rng);
+    let in_module = rng.chance(12);
+    let n = if in_module { 0 } else { target_count(rng) };
     let mut target = versions(rng, &root, name, n, 85);
-    if rng.chance(20) {
+    if !in_module && rng.chance(20) {
         target.push(root.clone().typedef(name));
     }
     if rng.chance(10) {
@@ -233,7 +234,7 @@ fn structs(rng: &mut Rng, name: &str) -> Scenario {
         target.push(versions(rng, &root, &format!("{name}___q___z"), 1, 50).swap_remove(0));
     }
     let mut module = Vec::new();
-    if n == 0 && rng.chance(50) {
+    if in_module || n == 0 && rng.chance(50) {
         let n = rng.range(1, 2);
         module = versions(rng, &root, name, n, 90);
     }
@@ -283,6 +284,12 @@ fn enums(rng: &mut Rng, name: &str) -> Scenario {
     }
     let n = target_count(rng);
     let mut target = versions(rng, &root, name, n, 50);
+    if let [Node::Enum { values, .. }] = target.as_mut_slice()
+        && !values.is_empty()
+        && rng.chance(40)
+    {
+        values.remove(rng.index(values.len()));
+    }
     if rng.chance(40) {
         let n = rng.range(1, 3);
         target.extend(versions(rng, &root, name, n, 80).into_iter().map(|node| node.typedef(name)));
@@ -646,7 +653,10 @@ fn members(rng: &mut Rng, name: &str) -> Scenario {
             (Node::u32().arr(2).arr(3), Node::u32().arr(n).arr(3))
         }
         7 => (random_int(rng), Node::int("unsigned int", 4, 0).typedef("u32").arr(1)),
-        _ => (Node::Float { name: "float".to_owned(), size: 4 }, Node::Float { name: "double".to_owned(), size: 8 }),
+        _ => (
+            Node::Float { name: "float".to_owned(), size: 4 },
+            Node::Float { name: "double".to_owned(), size: 8 },
+        ),
     };
     let (one, two) = if rng.chance(30) { (two, one) } else { (one, two) };
     let (one, two) = if rng.chance(15) { (one.arr(2), two.arr(2)) } else { (one, two) };
@@ -710,7 +720,7 @@ fn pairs(rng: &mut Rng, name: &str) -> Scenario {
             let tag = Node::DeclTag(name.to_owned(), Box::new(random_int(rng)));
             (tag.clone(), tag)
         }
-        _ => (Node::Datasec(name.to_owned(), rng.range(0, 9)), Node::Datasec(name.to_owned(), 8)),
+        _ => (Node::Datasec(name.to_owned(), rng.range(1, 9)), Node::Datasec(name.to_owned(), 8)),
     };
     let named = |node: Node| match node {
         Node::Ptr(_) | Node::Proto(..) => node.typedef(name),

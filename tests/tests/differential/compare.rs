@@ -85,7 +85,12 @@ impl Row {
 /// How the engine's answer differs from libbpf's, or does not fit its own code; `None` if all is well.
 ///
 /// `answer`: with libbpf's messages.
-pub(crate) fn difference(outcome: &Outcome, answer: &Answer, raw_kind: u32, order: ByteOrder) -> Option<String> {
+pub(crate) fn difference(
+    outcome: &Outcome,
+    answer: &Answer,
+    raw_kind: u32,
+    order: ByteOrder,
+) -> Option<String> {
     let (engine, libbpf) = (Row::of_outcome(outcome, order), Row::of_answer(answer));
     if engine != libbpf {
         return Some(format!(
@@ -100,10 +105,7 @@ pub(crate) fn difference(outcome: &Outcome, answer: &Answer, raw_kind: u32, orde
         Outcome::Skipped | Outcome::ModuleDependent(_) => None,
     };
     let why = misfit?;
-    Some(format!(
-        "as libbpf, but {why}\nengine {outcome:?}\nlibbpf {answer:?}\n{}",
-        answer.log.trim_end()
-    ))
+    Some(format!("as libbpf, but {why}\nengine {outcome:?}\nlibbpf {answer:?}\n{}", answer.log.trim_end()))
 }
 
 /// Whether a code says why nothing was found.
@@ -136,14 +138,26 @@ fn misfit(it: &Decision, answer: &Answer, raw_kind: u32) -> Option<String> {
     let found = it.candidate.is_some();
     let same = it.new == Some(it.orig);
     let fits = [
-        ("poisoned is a reason or size-unsafe", it.poisoned == (is_absence(it.code) || it.code == Code::SizeUnsafe)),
+        (
+            "poisoned is a reason or size-unsafe",
+            it.poisoned == (is_absence(it.code) || it.code == Code::SizeUnsafe),
+        ),
         ("unresolved is poisoned for a reason", it.unresolved == is_absence(it.code)),
         ("unresolved has no value", it.unresolved == it.new.is_none()),
-        ("absent forms have a reason", it.reason.is_some() == matches!(it.code, Code::AbsentAsQueried | Code::ZeroAsQueried)),
+        (
+            "absent forms have a reason",
+            it.reason.is_some() == matches!(it.code, Code::AbsentAsQueried | Code::ZeroAsQueried),
+        ),
         ("a reason says why", it.reason.is_none_or(is_absence)),
-        ("a candidate is found or the answer is one of nothing", found || kind == RelocKind::TypeIdLocal || it.unresolved || it.reason.is_some()),
+        (
+            "a candidate is found or the answer is one of nothing",
+            found || kind == RelocKind::TypeIdLocal || it.unresolved || it.reason.is_some(),
+        ),
         ("what is found is not absent", !found || !it.unresolved && it.reason.is_none()),
-        ("only queries are present or absent", exists || !matches!(it.code, Code::PresentAsQueried | Code::AbsentAsQueried)),
+        (
+            "only queries are present or absent",
+            exists || !matches!(it.code, Code::PresentAsQueried | Code::AbsentAsQueried),
+        ),
         ("only sizes and ids are zero", sized || it.code != Code::ZeroAsQueried),
         ("present is 1", it.code != Code::PresentAsQueried || it.new == Some(1)),
         ("absent is 0", !matches!(it.code, Code::AbsentAsQueried | Code::ZeroAsQueried) || it.new == Some(0)),
@@ -151,8 +165,15 @@ fn misfit(it: &Decision, answer: &Answer, raw_kind: u32) -> Option<String> {
         ("moved is another value", it.code != Code::Moved || !same),
         ("another opcode is resized", (it.code == Code::Resized) == resized(it, answer)),
         ("size-unsafe cannot be resized", it.code != Code::SizeUnsafe || it.resize_fails),
-        ("no candidate is no type", (it.unresolved || it.reason.is_some()) == false || (left == 0) == matches!(reason, Code::NoType | Code::FwdOnly)),
-        ("pruned away would be another answer", reason != Code::PrunedAway || answer.without_pruning.is_some()),
+        (
+            "no candidate is no type",
+            (it.unresolved || it.reason.is_some()) == false
+                || (left == 0) == matches!(reason, Code::NoType | Code::FwdOnly),
+        ),
+        (
+            "pruned away would be another answer",
+            reason != Code::PrunedAway || answer.without_pruning.is_some(),
+        ),
         (
             "another answer without pruning is pruned away",
             reason == Code::PrunedAway
@@ -165,7 +186,9 @@ fn misfit(it: &Decision, answer: &Answer, raw_kind: u32) -> Option<String> {
 
 /// Whether the opcode changed without being poisoned.
 fn resized(it: &Decision, answer: &Answer) -> bool {
-    !it.poisoned && it.orig_size != it.new_size && matches!(answer.insn.first().map(|code| code & 7), Some(1..=3))
+    !it.poisoned
+        && it.orig_size != it.new_size
+        && matches!(answer.insn.first().map(|code| code & 7), Some(1..=3))
 }
 
 /// What does not fit in an error that libbpf has as well: its messages tell most of the codes.
@@ -200,7 +223,9 @@ fn fatal_misfit(error: ResolveError, answer: &Answer, raw_kind: u32) -> Option<S
     let numbers = match error {
         ResolveError::InsnMismatch { expected, .. } => expected == answer.orig_val,
         ResolveError::OffsetOverflow { value } => value == answer.new_val,
-        ResolveError::WidthMismatch { local, target, .. } => (local, target) == (answer.orig_sz, answer.new_sz),
+        ResolveError::WidthMismatch { local, target, .. } => {
+            (local, target) == (answer.orig_sz, answer.new_sz)
+        }
         ResolveError::UnknownKind { kind } => kind == raw_kind,
         _ => true,
     };

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "the histogram is worth reading")]
 
 use std::collections::BTreeMap;
+use std::panic::catch_unwind;
 use std::time::Instant;
 use std::{env, thread};
 
@@ -131,16 +132,22 @@ fn judge(oracle: &mut Oracle, case: &Case) -> Result<(Vec<Outcome>, Vec<Answer>)
     let options = Options { log: true, compare_pruning: true };
     let answers = oracle.relocate(&case.oracle_input(), options).map_err(|error| error.to_string())?;
 
-    let object = Object::parse(&file).map_err(|error| error.to_string())?;
-    let mut kernel = Kernel::parse(&target).map_err(|error| error.to_string())?;
-    for (number, module) in modules.iter().enumerate() {
-        kernel.add_module(format!("module {number}"), module).map_err(|error| error.to_string())?;
-    }
-    let outcomes = Fold::new(&object, &kernel, Modules::All).run(|_| true);
+    let outcomes =
+        catch_unwind(|| resolve(&file, &target, &modules)).map_err(|_| "the engine panicked")??;
     if outcomes.len() != answers.len() {
         return Err(format!("{} records for the engine, {} for libbpf", outcomes.len(), answers.len()));
     }
     Ok((outcomes, answers))
+}
+
+/// The engine's answers.
+fn resolve(object: &[u8], target: &[u8], modules: &[Vec<u8>]) -> Result<Vec<Outcome>, String> {
+    let object = Object::parse(object).map_err(|error| error.to_string())?;
+    let mut kernel = Kernel::parse(target).map_err(|error| error.to_string())?;
+    for (number, module) in modules.iter().enumerate() {
+        kernel.add_module(format!("module {number}"), module).map_err(|error| error.to_string())?;
+    }
+    Ok(Fold::new(&object, &kernel, Modules::All).run(|_| true))
 }
 
 /// The first record whose answers differ, and how.
@@ -151,9 +158,9 @@ fn first_difference(case: &Case, outcomes: &[Outcome], answers: &[Answer]) -> Op
     })
 }
 
-/// Case number `number` of a run: one in four is big-endian.
+/// Case number `number` of a run: one in three is big-endian.
 fn case(seed: u64, number: u64) -> Case {
-    let order = if number % 4 == 3 { ByteOrder::Big } else { ByteOrder::Little };
+    let order = if number % 3 == 2 { ByteOrder::Big } else { ByteOrder::Little };
     Case::generate_in(order, seed << 32 | number)
 }
 
@@ -207,7 +214,7 @@ fn number_from_env(name: &str, default: u64) -> u64 {
 
 #[test]
 fn generated_cases_come_out_as_in_libbpf() {
-    let wanted = number_from_env("BTFLEET_DIFF_RECORDS", 20_000);
+    let wanted = number_from_env("BTFLEET_DIFF_RECORDS", 100_000);
     let seed = number_from_env("BTFLEET_DIFF_SEED", 0);
     let start = Instant::now();
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -229,7 +236,8 @@ fn generated_cases_come_out_as_in_libbpf() {
         for (run, oracle) in results.into_iter().zip(&mut oracles) {
             total.add(run.histogram);
             let Some((case, error)) = run.failed else { continue };
-            let why = error.map_or_else(|| describe(oracle, &case), |error| format!("{case}no answers: {error}"));
+            let why =
+                error.map_or_else(|| describe(oracle, &case), |error| format!("{case}no answers: {error}"));
             // The script of the mutants reads the number.
             panic!("run {seed}: the case after {} records is answered differently:\n{why}", total.records);
         }
