@@ -93,7 +93,14 @@ impl<'data> Btf<'data> {
             let record = rest.get(..len).ok_or_else(|| bad("record reaches past the end of the types"))?;
             // Fits: the type section is shorter than 4 GiB, as its length is a u32.
             offsets.push(u32::try_from(at).map_err(|_| bad("offset over 4 GiB"))?);
-            refs.note(Type::read(record, endian).ok_or_else(|| bad("record does not fit"))?);
+            let ty = ty.with_record(record);
+            refs.note(ty);
+            // Most prototypes stand before their functions, and are looked at while they are in the cache.
+            if ty.kind == Kind::Func
+                && !self.is_proto(ty.target(), endian, &offsets)
+            {
+                refs.open_funcs.push((id, ty.target()));
+            }
             at += len;
         }
         if at != self.types.len() {
@@ -106,6 +113,14 @@ impl<'data> Btf<'data> {
         offsets.push(u32::try_from(at).unwrap_or(u32::MAX));
         self.offsets = offsets;
         self.check_refs(&refs, types_at)
+    }
+
+    /// Whether type `id`, among the own types that start at `offsets`, is a FUNC_PROTO.
+    #[inline(always)]
+    fn is_proto(&self, id: TypeId, endian: Endian, offsets: &[u32]) -> bool {
+        let slot = id.0.wrapping_sub(self.start_id) as usize;
+        let info = offsets.get(slot).and_then(|&at| endian.u32_at(self.types, at as usize + 4));
+        info.is_some_and(|info| Kind::from_info(info) == Kind::FuncProto)
     }
 
     fn id_of_slot(&self, slot: usize) -> u32 {
@@ -154,12 +169,11 @@ impl<'data> Btf<'data> {
                 }
             }
         }
-        for &(slot, proto) in &refs.funcs {
+        for &(id, proto) in &refs.open_funcs {
             if self.ty(proto).is_none_or(|ty| ty.kind != Kind::FuncProto) {
-                let id = TypeId(self.start_id + slot);
                 return Err(BtfError::FuncWithoutProto {
-                    offset: types_at + u64::from(self.offset_of(id)),
-                    id: id.0,
+                    offset: types_at + u64::from(self.offset_of(TypeId(id))),
+                    id,
                     target: proto.0,
                 });
             }
@@ -177,9 +191,8 @@ impl<'data> Btf<'data> {
 struct Refs {
     max_type: u32,
     max_name: u32,
-    /// Slot of each FUNC and the type it refers to, which has to be a FUNC_PROTO.
-    funcs: Vec<(u32, TypeId)>,
-    slots: u32,
+    /// FUNCs whose FUNC_PROTO is still to come, or stands in the base: id, and what they refer to.
+    open_funcs: Vec<(u32, TypeId)>,
 }
 
 impl Refs {
@@ -194,11 +207,8 @@ impl Refs {
             | Kind::Restrict
             | Kind::Var
             | Kind::DeclTag
-            | Kind::TypeTag => max_type = max_type.max(ty.target().0),
-            Kind::Func => {
-                max_type = max_type.max(ty.target().0);
-                self.funcs.push((self.slots, ty.target()));
-            }
+            | Kind::TypeTag
+            | Kind::Func => max_type = max_type.max(ty.target().0),
             Kind::Array => max_type = max_type.max(ty.array().elem.0).max(ty.array_index_type().0),
             Kind::Struct | Kind::Union => {
                 for member in ty.members() {
@@ -227,7 +237,6 @@ impl Refs {
             Kind::Void | Kind::Int | Kind::Fwd | Kind::Float | Kind::Unknown(_) => {}
         }
         (self.max_type, self.max_name) = (max_type, max_name);
-        self.slots += 1;
     }
 }
 

@@ -8,6 +8,7 @@
 use std::sync::OnceLock;
 
 use super::{Btf, NameHash, TypeId, essential_len};
+use crate::format::Endian;
 use crate::format::btf::Kind;
 
 /// Types by essential name, for the kinds that programs really use as roots; the other kinds (named
@@ -81,17 +82,11 @@ impl RootIndex {
 
 impl Buckets {
     fn build(btf: &Btf<'_>, wanted: impl Fn(Kind) -> bool) -> Self {
-        let mut hashed = Vec::with_capacity(if btf.base().is_none() { 16 << 10 } else { 256 });
-        for (id, ty) in btf.own_types() {
-            if !wanted(ty.kind) || ty.name_off == 0 {
-                continue;
-            }
-            let name = btf.name(ty.name_off);
-            if !name.is_empty() {
-                let essential = name.get(..essential_len(name)).unwrap_or(name);
-                hashed.push((NameHash::of(essential).0, id));
-            }
-        }
+        // The byte order is a constant inside the loop.
+        let hashed = match btf.endian {
+            Endian::Little => Self::hash_names(btf, wanted, Endian::Little),
+            Endian::Big => Self::hash_names(btf, wanted, Endian::Big),
+        };
         let bits = hashed.len().next_power_of_two().trailing_zeros().max(1);
         let shift = 64 - bits;
         let bucket = |hash: u64| usize::try_from(hash >> shift).unwrap_or(usize::MAX - 1);
@@ -117,6 +112,30 @@ impl Buckets {
             *slot += 1;
         }
         Self { shift, starts, entries }
+    }
+
+    /// Hashes of the essential names of own types, in the order of their ids.
+    #[inline(always)]
+    fn hash_names(btf: &Btf<'_>, wanted: impl Fn(Kind) -> bool, endian: Endian) -> Vec<(u64, TypeId)> {
+        let mut hashed = Vec::with_capacity(if btf.base.is_none() { 16 << 10 } else { 256 });
+        // The last entry of the table is the end of the section: nothing is read there.
+        for (id, &at) in (btf.start_id..).zip(&btf.offsets) {
+            let Some(&[a, b, c, d, e, f, g, h]) =
+                btf.types.get(at as usize..).and_then(|record| record.first_chunk())
+            else {
+                continue;
+            };
+            let name_off = endian.u32([a, b, c, d]);
+            if name_off == 0 || !wanted(Kind::from_info(endian.u32([e, f, g, h]))) {
+                continue;
+            }
+            let name = btf.name(name_off);
+            if !name.is_empty() {
+                let essential = name.get(..essential_len(name)).unwrap_or(name);
+                hashed.push((NameHash::of(essential).0, TypeId(id)));
+            }
+        }
+        hashed
     }
 
     /// Ids whose name hash is `hash`, in ascending order. Names are not compared.

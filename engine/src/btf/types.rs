@@ -220,6 +220,12 @@ impl<'data> Type<'data> {
         })
     }
 
+    /// The same type with just its record behind the head; it was read from a longer run of bytes.
+    #[inline]
+    pub(super) fn with_record(self, record: &'data [u8]) -> Self {
+        Self { tail: record.get(TYPE_LEN..).unwrap_or_default(), ..self }
+    }
+
     /// Number of members, enumerators, parameters or variables.
     #[inline]
     pub fn vlen(&self) -> u32 {

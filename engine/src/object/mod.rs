@@ -224,7 +224,7 @@ impl<'data> Object<'data> {
 
     /// Finds records that touch one instruction twice: the later one sees what the earlier one wrote.
     fn mark_shared_slots(&mut self) {
-        let mut seen = HashSet::with_capacity(self.relocs.len());
+        let mut seen = HashSet::with_capacity(2 * self.relocs.len());
         let mut twice = HashSet::new();
         for (code, slot) in self.relocs.iter().flat_map(Reloc::touched) {
             if !seen.insert((code, slot)) {

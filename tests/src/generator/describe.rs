@@ -93,11 +93,12 @@ impl fmt::Display for CaseRecord {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "case of seed {}, {:?} endian", self.seed, self.order)?;
+        writeln!(f, "types that are not listed are INTs of 4 bytes without a name")?;
         let list = |f: &mut fmt::Formatter<'_>, title: &str, first_id: usize, types: &[Type]| {
             writeln!(f, "{title}:")?;
             for (id, ty) in (first_id..).zip(types) {
-                // What shrinking has taken away.
-                if !matches!(ty, Type::Int { name, .. } if name.is_empty()) {
+                // What shrinking puts in place of what it takes away.
+                if !matches!(ty, Type::Int { name, size: 4, .. } if name.is_empty()) {
                     writeln!(f, "  [{id}] {ty}")?;
                 }
             }

@@ -637,14 +637,16 @@ fn members(rng: &mut Rng, name: &str) -> Scenario {
     let fwd = |name: &str, union: bool| Node::Fwd { name: name.to_owned(), union };
     let (one, two) = match rng.below(9) {
         // A struct by value and a forward declaration of it: no legal C, but what other producers may write.
-        0 | 1 => (random_comp(rng, 0, "in"), fwd(*rng.pick(&["in", "in___x", "other"]), rng.chance(30))),
+        0 | 1 => {
+            (random_comp(rng, 0, "in"), fwd(rng.pick::<&str>(&["in", "in___x", "other"]), rng.chance(30)))
+        }
         2 => {
             let names = ["fw", "fw___x", "gx", "fw____y"];
-            (fwd(*rng.pick(&names), rng.chance(30)), fwd(*rng.pick(&names), rng.chance(30)))
+            (fwd(rng.pick::<&str>(&names), rng.chance(30)), fwd(rng.pick::<&str>(&names), rng.chance(30)))
         }
         3 | 4 => {
             let names = ["", "en", "en___f", "other", "en___f___g"];
-            (en(*rng.pick(&names), rng.chance(30)), en(*rng.pick(&names), rng.chance(30)))
+            (en(rng.pick::<&str>(&names), rng.chance(30)), en(rng.pick::<&str>(&names), rng.chance(30)))
         }
         5 => (fwd("fw", false).ptr(), fwd("gx", true).ptr()),
         6 => {
@@ -708,7 +710,7 @@ fn pairs(rng: &mut Rng, name: &str) -> Scenario {
         5 => {
             let n = rng.range(1, 3) as usize;
             let all = ["m___x", "m___y", "m"].map(|m| Mem::new(m, Node::u32()));
-            let other = vec![Mem::new("m", Node::u32()), Mem::new("o", Node::u32())];
+            let other = [Mem::new("m", Node::u32()), Mem::new("o", Node::u32())];
             (shell(all[..n].to_vec()), shell(other[..rng.range(1, 2) as usize].to_vec()))
         }
         6 => {

@@ -37,6 +37,14 @@ pub(super) fn candidates(case: &Case) -> Vec<Case> {
             c.modules.remove(module);
         });
     }
+    // Not so the local types: ids beyond them are those of the programs' own types. And ids of modules continue those
+    // of the target, which keeps its length as long as there are any.
+    if case.modules.is_empty() {
+        propose(&|c| {
+            let used = c.target.iter().rposition(|ty| *ty != nothing()).map_or(0, |last| last + 1);
+            c.target.truncate(used);
+        });
+    }
     shrink_types(case, &mut propose, |c| &mut c.target);
     for module in 0..case.modules.len() {
         shrink_types(case, &mut propose, |c| &mut c.modules[module]);
@@ -51,13 +59,6 @@ type Propose<'a> = dyn FnMut(&dyn Fn(&mut Case)) + 'a;
 /// Proposals for one list of types: shorter, emptier, with fewer members.
 fn shrink_types(case: &Case, propose: &mut Propose<'_>, of: impl Fn(&mut Case) -> &mut Vec<Type>) {
     let types = of(&mut case.clone()).clone();
-    let last_used = (0..types.len()).rfind(|&i| types[i] != nothing()).map_or(0, |i| i + 1);
-    // Ids of modules continue those of the target: it keeps its length as long as there are any.
-    propose(&|c| {
-        if c.modules.is_empty() || of(c).len() != c.target.len() {
-            of(c).truncate(last_used);
-        }
-    });
     let mut step = types.len();
     while step > 0 {
         for start in (0..types.len()).step_by(step) {

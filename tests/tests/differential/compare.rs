@@ -133,7 +133,7 @@ fn misfit(it: &Decision, answer: &Answer, raw_kind: u32) -> Option<String> {
         RelocKind::FieldExists | RelocKind::TypeExists | RelocKind::TypeMatches | RelocKind::EnumvalExists
     );
     let sized = matches!(kind, RelocKind::TypeSize | RelocKind::TypeIdTarget);
-    // Candidates that were left before the record, and whether nothing of them matched.
+    // Candidates that were left before the record, and why none of them matched if so.
     let (left, reason) = (answer.cands.0, it.reason.unwrap_or(it.code));
     let found = it.candidate.is_some();
     let same = it.new == Some(it.orig);
@@ -167,7 +167,7 @@ fn misfit(it: &Decision, answer: &Answer, raw_kind: u32) -> Option<String> {
         ("size-unsafe cannot be resized", it.code != Code::SizeUnsafe || it.resize_fails),
         (
             "no candidate is no type",
-            (it.unresolved || it.reason.is_some()) == false
+            !(it.unresolved || it.reason.is_some())
                 || (left == 0) == matches!(reason, Code::NoType | Code::FwdOnly),
         ),
         (
@@ -184,7 +184,7 @@ fn misfit(it: &Decision, answer: &Answer, raw_kind: u32) -> Option<String> {
     fits.into_iter().find(|(_, fits)| !fits).map(|(rule, _)| format!("not so: {rule}"))
 }
 
-/// Whether the opcode changed without being poisoned.
+/// Whether the opcode has to have changed without being poisoned: only loads and stores have a width.
 fn resized(it: &Decision, answer: &Answer) -> bool {
     !it.poisoned
         && it.orig_size != it.new_size
