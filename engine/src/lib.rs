@@ -35,16 +35,18 @@
 //! # assert!(unserved(b"no ELF file", b"no BTF").is_err());
 //! ```
 //!
-//! # Modules, in the order in which data flows
+//! # Modules, in the order in which they build on each other
 //!
-//! * [`ingest`]: files as users have them, read and decompressed.
 //! * [`format`](mod@format): what the bytes are. No logic.
 //! * [`btf`]: what types mean, over borrowed bytes.
+//! * [`value`]: the value of a relocation at a place of a type.
+//! * [`error`]: what libbpf calls an error.
 //! * [`query`]: a record as a question without its object.
 //! * [`object`]: one BPF object: programs, records, externs.
 //! * [`kernel`]: one kernel: vmlinux, modules, candidate lookup.
-//! * [`resolve`]: one query on one type, and the fold of an object's records over a kernel.
 //! * [`patch`]: a decided relocation to instruction bytes.
+//! * [`resolve`]: one query on one type, and the fold of an object's records over a kernel.
+//! * [`ingest`]: files as users have them, read and decompressed.
 //! * [`report`]: verdicts on programs.
 //! * [`batch`]: many objects on many kernels in parallel.
 //!
@@ -52,6 +54,7 @@
 
 pub mod batch;
 pub mod btf;
+pub mod error;
 pub mod format;
 pub mod ingest;
 pub mod kernel;
@@ -60,6 +63,7 @@ pub mod patch;
 pub mod query;
 pub mod report;
 pub mod resolve;
+pub mod value;
 
 /// The libbpf whose answers are modelled.
 pub const MODELS: &str = "libbpf f7081a6 (July 2026)";

@@ -3,9 +3,10 @@
 //! Source: `bpf_core_patch_insn`, libbpf of July 2026; spec section 9. Poison comes before any look at the
 //! instruction's class, as there.
 
+use crate::error::ResolveError;
 use crate::format::insn::{Insn, class};
 use crate::query::LocalValue;
-use crate::resolve::{ResolveError, Value};
+use crate::value::Value;
 
 /// What is to become of an instruction.
 #[derive(Clone, Copy, Debug)]

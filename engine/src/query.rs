@@ -12,10 +12,10 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::btf::{Btf, NameHash, TypeId, essential_name};
+use crate::error::ResolveError;
 use crate::format::btf::Kind;
 use crate::format::btf_ext::{RelocClass, RelocKind};
-use crate::object::Reloc;
-use crate::resolve::{Endpoint, Place, ResolveError, Value, value};
+use crate::value::{self, Endpoint, Place, Value};
 
 /// Indices that libbpf keeps of one access string (`BPF_CORE_SPEC_MAX_LEN`).
 pub const SPEC_MAX_LEN: usize = 64;
@@ -312,46 +312,9 @@ fn field_compat<'data>(btf: &Btf<'data>, id: TypeId) -> FieldCompat<'data> {
     FieldCompat { array_depth, leaf }
 }
 
-/// A record's access path as C writes it, with the root's full name; just the root for type kinds.
-pub(crate) fn path(btf: &Btf<'_>, reloc: &Reloc<'_>) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let Some(root) = btf.ty(reloc.type_id) else { return String::new() };
-    let mut path = match text(btf.name(root.name_off)) {
-        name if name.is_empty() => "<anon>".to_owned(),
-        name => name,
-    };
-    let Ok(Question { query: Some(query), .. }) = &reloc.question else { return path };
-    match &query.ask {
-        Ask::TypeCompat(_) | Ask::TypeMatches(_) => {}
-        Ask::Enumerator(_) => {
-            // The query has the essential name only; a reader wants the enumerator as it was written.
-            let index = parse_access(reloc.access).ok().and_then(|it| it.first().copied()).unwrap_or(0);
-            let enumerator =
-                btf.skip_mods_and_typedefs(reloc.type_id).and_then(|(_, ty)| ty.enumerator(index));
-            if let Some(enumerator) = enumerator {
-                path.push_str("::");
-                path.push_str(&text(btf.name(enumerator.name_off)));
-            }
-        }
-        Ask::Field(steps) => {
-            for (depth, step) in steps.iter().enumerate() {
-                match *step {
-                    Step::Index(0) if depth == 0 => {}
-                    Step::Index(index) => path.push_str(&format!("[{index}]")),
-                    Step::Member { name, .. } => {
-                        path.push('.');
-                        path.push_str(&text(name));
-                    }
-                }
-            }
-        }
-    }
-    path
-}
-
 /// Parses an access string as libbpf does with `sscanf("%d")`: blanks and a sign are let through before a
 /// number, and a blank separates as well as a colon does.
-fn parse_access(access: &[u8]) -> Result<SmallVec<[u32; 8]>, ResolveError> {
+pub(crate) fn parse_access(access: &[u8]) -> Result<SmallVec<[u32; 8]>, ResolveError> {
     let mut indices = SmallVec::new();
     let mut rest = access;
     while let Some(&byte) = rest.first() {

@@ -13,6 +13,7 @@ mod error;
 mod ext;
 mod externs;
 mod links;
+mod path;
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
 use crate::format::insn::INSN_LEN;
 use crate::query::{self, Question};
-use crate::resolve::ResolveError;
+use crate::error::ResolveError;
 use elf::Sections;
 use ext::{BtfExt, LineBlock};
 
@@ -330,7 +331,7 @@ impl<'data> Object<'data> {
 
     /// The record's access path as C writes it: `task_struct.mm`, `task_struct.comm[3]`, `enum::NAME`.
     pub fn path(&self, reloc: &Reloc<'data>) -> String {
-        self.btf.as_deref().map(|btf| query::path(btf, reloc)).unwrap_or_default()
+        self.btf.as_deref().map(|btf| path::path(btf, reloc)).unwrap_or_default()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Verdicts on the programs of one object on one kernel.
 
+use crate::error::ResolveError;
 use crate::kernel::Kernel;
 use crate::object::{Object, Reloc};
-use crate::resolve::{Code, Decision, Fold, Modules, Outcome, ResolveError};
+use crate::resolve::{Code, Decision, Fold, Modules, Outcome};
 
 /// Verdict on a program on a kernel, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

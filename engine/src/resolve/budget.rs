@@ -4,8 +4,8 @@
 //! exponential; long chains of typedefs behind many members multiply. Real records take some hundred steps,
 //! the largest comparisons of types some ten thousand.
 
-use super::ResolveError;
 use crate::btf::{Btf, Type, TypeId};
+use crate::error::ResolveError;
 
 /// Steps that every record may take.
 const STEPS_PER_RECORD: u32 = 1 << 13;

@@ -2,8 +2,9 @@
 //!
 //! Source: `__bpf_core_types_are_compat`, libbpf; spec 6.3.
 
-use super::{Budget, ResolveError};
+use super::Budget;
 use crate::btf::{Btf, TypeId};
+use crate::error::ResolveError;
 use crate::format::btf::Kind;
 
 /// Nested prototypes that libbpf follows (the kernel: 2).

@@ -2,10 +2,12 @@
 //!
 //! Source: `bpf_core_spec_match`, `bpf_core_match_member`, `bpf_core_fields_are_compat`, libbpf.
 
-use super::{Budget, Endpoint, Missing, Place, ResolveError, Why};
+use super::{Budget, Missing, Why};
 use crate::btf::{Btf, Type, TypeId, essential_name};
+use crate::error::ResolveError;
 use crate::format::btf::Kind;
 use crate::query::{FieldCompat, Leaf, SPEC_MAX_LEN, Step};
+use crate::value::{Endpoint, Place};
 
 const MALFORMED: ResolveError = ResolveError::TargetMalformed { errno: -22 };
 

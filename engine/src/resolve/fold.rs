@@ -10,14 +10,16 @@
 use hashbrown::HashMap;
 use smallvec::{SmallVec, smallvec};
 
-use super::{Budget, Found, Match, Missing, ResolveError, Why, on_candidate};
+use super::{Budget, Found, Match, Missing, Why, on_candidate};
 use crate::btf::TypeId;
+use crate::error::ResolveError;
 use crate::format::btf_ext::RelocKind;
 use crate::format::insn::{INSN_LEN, Insn};
 use crate::kernel::{Candidate, Candidates, Kernel};
 use crate::object::{Object, Reloc};
 use crate::patch::{Edit, patch_insn};
 use crate::query::Query;
+use crate::value::Value;
 
 /// How modules are looked at when vmlinux lacks a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,7 +341,7 @@ impl<'a, 'data> Fold<'a, 'data> {
             Err(error) => Err(*error),
         };
         let mut matching = Candidates::new();
-        let mut best: Option<(Found, super::Value)> = None;
+        let mut best: Option<(Found, Value)> = None;
         let mut furthest: Option<Missing> = None;
         for &candidate in &list.live {
             let found = match self.on_candidate(query, kind, candidate)? {
@@ -385,10 +387,10 @@ impl<'a, 'data> Fold<'a, 'data> {
         // Queries answer 0 where there is nothing; everything else has no answer then.
         let (code, target, reason) = match kind {
             RelocKind::TypeSize | RelocKind::TypeIdTarget => {
-                (Code::ZeroAsQueried, Some(super::Value::plain(0)), Some(reason))
+                (Code::ZeroAsQueried, Some(Value::plain(0)), Some(reason))
             }
             _ if kind.is_existence_query() => {
-                (Code::AbsentAsQueried, Some(super::Value::plain(0)), Some(reason))
+                (Code::AbsentAsQueried, Some(Value::plain(0)), Some(reason))
             }
             _ => (reason, None, None),
         };

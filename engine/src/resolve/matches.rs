@@ -5,8 +5,9 @@
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::{Budget, ResolveError};
+use super::Budget;
 use crate::btf::{Btf, Type, TypeId, essential_name};
+use crate::error::ResolveError;
 use crate::format::btf::Kind;
 
 /// Nested members and parameters that libbpf follows (the kernel: 2).

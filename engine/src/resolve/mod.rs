@@ -8,20 +8,18 @@
 
 mod budget;
 mod compat;
-mod error;
 mod field;
 mod fold;
 mod matches;
-pub mod value;
 
 pub use budget::Budget;
-pub use error::ResolveError;
 pub use fold::{Code, Decision, Fold, InsnBytes, ModuleOutcome, Modules, Outcome};
-pub use value::{Endpoint, Place, Value, ValueError, Width};
 
 use crate::btf::{Btf, TypeId, essential_name};
+use crate::error::ResolveError;
 use crate::format::btf_ext::RelocKind;
 use crate::query::{Ask, Query};
+use crate::value::{self, Endpoint, Place, Value, ValueError};
 
 /// What one query gives on one candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

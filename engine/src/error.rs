@@ -1,8 +1,8 @@
 //! What libbpf calls an error: the loader gives up on the whole object.
 
-use super::ValueError;
+use crate::value::ValueError;
 
-/// Why a relocation ends the load. A missing field is *not* an error, see [`super::Outcome`].
+/// Why a relocation ends the load. A missing field is *not* an error, see [`crate::resolve::Outcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
