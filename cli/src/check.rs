@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::load::{Files, Inputs};
-use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, progress};
+use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
 use crate::resolve::object_defects;
 use crate::rows::{EndRow, InputRow, PairRow, VerdictRow, hex, push_line};
 
@@ -380,10 +380,6 @@ impl Summary {
 fn subject(object: &Object<'_>, reloc: &Reloc<'_>, code: &str) -> String {
     let whole_type = [Code::NoType, Code::FwdOnly].iter().any(|it| it.name() == code);
     if whole_type { object.root_name(reloc) } else { object.path(reloc) }
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 fn some_of(names: &[String]) -> String {

@@ -7,7 +7,7 @@ use btfleet_engine::resolve::{Decision, Fold, Modules, Outcome};
 
 use crate::args::{Format, ResolveArgs};
 use crate::load::{Files, Inputs};
-use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, progress};
+use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
 use crate::rows::{EndRow, InputRow, PairRow, RelocRow, push_line};
 
 /// One pair's rows, formatted where they were computed.
@@ -62,7 +62,9 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
             out.write(&line)?;
         }
         Format::Table => {
-            out.line(&format!("{rows} records: {objects} objects on {kernels} kernels"))?;
+            let parts = [(rows, "record"), (objects, "object"), (kernels, "kernel")];
+            let [records, objects, kernels] = parts.map(|(count, noun)| plural(count, noun));
+            out.line(&format!("{records}: {objects} on {kernels}"))?;
         }
     }
     out.finish()?;

@@ -1,7 +1,7 @@
 //! Answers of the engine and of libbpf in one form, and whether an answer of the engine fits its own code.
 
-use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::error::ResolveError;
+use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::resolve::{Code, Decision, Outcome};
 use btfleet_tests::build::{ByteOrder, Insn};
 use btfleet_tests::oracle::{Answer, Oracle, Stage, Status};
