@@ -1,15 +1,16 @@
 //! Makes and checks the inputs that btfleet is developed and measured with.
 //!
-//! One subcommand per kind of input, one module per subcommand. The modules do the work and return what
-//! they found; only this file writes to the terminal and chooses the exit code:
+//! One module per kind of input. The modules do the work and return what they found; except for progress,
+//! only this file writes to the terminal, and it chooses the exit code:
 //!
 //! | code | meaning |
 //! |------|---------|
 //! | 0 | done, or nothing differs |
 //! | 1 | something differs; the differences are on stdout, one a line |
 //! | 2 | the command line is wrong, or something could not be read, written or compiled |
-//! | 3 | a compiler that this needs is not installed |
+//! | 3 | something is not to be had: a compiler, or packages, which are on stdout, one a line |
 
+mod fleet;
 mod samples;
 
 use std::io::{self, Write};
@@ -17,8 +18,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use glob::Pattern;
 
-use crate::samples::{Differences, Error, Samples};
+use crate::samples::{Differences, Samples};
 
 /// Makes and checks the inputs that btfleet is developed and measured with.
 #[derive(Debug, Parser)]
@@ -33,6 +35,20 @@ enum Command {
     /// The committed BPF objects: small programs in C, compiled for both byte orders
     #[command(subcommand)]
     Samples(SamplesCommand),
+    /// Fetch the BTF of real kernels and real BPF objects from Debian packages
+    ///
+    /// Uses the machine's own apt sources, with a private state of apt in DIR, and needs neither root nor any
+    /// change to the machine. Packages are downloaded one at a time and deleted once what is wanted of
+    /// them is in DIR. An interrupted run resumes where it was. Prints what could not be had, one a line,
+    /// and exits with 3 if there is any.
+    Fetch(FetchArgs),
+    /// Check everything in DIR against its manifest
+    ///
+    /// Sizes, hashes, and whether each file parses. Prints one line per difference, and exits with 1 if there
+    /// is one.
+    Verify(DirArgs),
+    /// Print what is in DIR as Markdown tables
+    Table(DirArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -55,20 +71,60 @@ struct SamplesArgs {
     dir: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct FetchArgs {
+    /// Directory to fetch into
+    dir: PathBuf,
+    /// List of packages to use instead of the one that is compiled in
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    /// Fetch only rows of the list whose package this matches, with *, ? and [...]; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    only: Vec<Pattern>,
+    /// Keep the packages, in DIR/debs
+    #[arg(long)]
+    keep: bool,
+    /// Print how much there is to download, and stop; only the package lists are fetched
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct DirArgs {
+    /// Directory that was fetched into
+    dir: PathBuf,
+}
+
+/// What goes wrong as a whole, whatever the command.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Samples(#[from] samples::Error),
+    #[error(transparent)]
+    Fleet(#[from] fleet::Error),
+    #[error("cannot write to stdout: {0}")]
+    Stdout(io::Error),
+}
+
 fn main() -> ExitCode {
-    let Command::Samples(command) = Cli::parse().command;
-    match run(command) {
+    let result = match Cli::parse().command {
+        Command::Samples(command) => samples(command),
+        Command::Fetch(args) => fetch(args),
+        Command::Verify(args) => verify(&args),
+        Command::Table(args) => table(&args),
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
-            let code = if matches!(error, Error::ToolMissing { .. }) { 3 } else { 2 };
+            let is_missing = matches!(error, Error::Samples(samples::Error::ToolMissing { .. }));
             // Nowhere is left to report that stderr is closed.
             let _ = writeln!(io::stderr().lock(), "error: {error}");
-            ExitCode::from(code)
+            ExitCode::from(if is_missing { 3 } else { 2 })
         }
     }
 }
 
-fn run(command: SamplesCommand) -> Result<ExitCode, Error> {
+fn samples(command: SamplesCommand) -> Result<ExitCode, Error> {
     match command {
         SamplesCommand::Rebuild(args) => {
             let count = Samples::new(args.dir).rebuild()?;
@@ -88,6 +144,42 @@ fn run(command: SamplesCommand) -> Result<ExitCode, Error> {
             }
         },
     }
+}
+
+fn fetch(args: FetchArgs) -> Result<ExitCode, Error> {
+    let FetchArgs { dir, list, only, keep, dry_run } = args;
+    let report = fleet::fetch(&fleet::Options { dir, list, only, keep, dry_run })?;
+    if dry_run {
+        say(&report.estimate.to_string())?;
+    } else {
+        let there = report.fetched + report.estimate.present;
+        say(&format!(
+            "{} packages fetched, {there} there, {} missing",
+            report.fetched,
+            report.missing.len()
+        ))?;
+    }
+    for line in &report.missing {
+        say(&format!("missing: {line}"))?;
+    }
+    Ok(if report.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+fn verify(args: &DirArgs) -> Result<ExitCode, Error> {
+    let found = fleet::verify(&args.dir)?;
+    for (path, reason) in &found.differences {
+        say(&format!("{path}\t{reason}"))?;
+    }
+    if found.differences.is_empty() {
+        say(&format!("{} files are what the manifest says", found.good))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::from(1))
+}
+
+fn table(args: &DirArgs) -> Result<ExitCode, Error> {
+    say(fleet::table(&args.dir)?.trim_end())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn say(line: &str) -> Result<(), Error> {

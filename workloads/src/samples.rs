@@ -55,9 +55,6 @@ pub(crate) enum Error {
     /// A file could not be written or moved into place.
     #[error("cannot write {}: {error}", path.display())]
     Write { path: PathBuf, error: io::Error },
-    /// Standard output could not be written.
-    #[error("cannot write to stdout: {0}")]
-    Stdout(io::Error),
     /// The directory has no sources: most likely it is the wrong one.
     #[error("no *.bpf.c in {}", path.display())]
     NoSources { path: PathBuf },

@@ -129,6 +129,7 @@ pub(super) fn record_count(ext: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 pub(super) mod tests {
     use super::*;
 

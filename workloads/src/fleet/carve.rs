@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use memchr::memmem;
+use object::Endianness;
 use object::elf::{EM_BPF, FileHeader64};
 use object::read::elf::{FileHeader, SectionHeader};
-use object::Endianness;
 
 use super::btf;
 use super::kernel::elf_section;
@@ -61,7 +61,7 @@ pub(super) fn source_name(object: &[u8]) -> Option<String> {
 }
 
 fn is_bpf(data: &[u8]) -> bool {
-    let machine = EM_BPF.to_le_bytes();
+    let machine = EM_BPF.0.to_le_bytes();
     match (data.get(5), data.get(18..20)) {
         (Some(1), Some(it)) => it == machine,
         (Some(2), Some([high, low])) => [*low, *high] == machine,
@@ -96,6 +96,7 @@ fn extent(data: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 mod tests {
     use std::fs;
     use std::path::Path;

@@ -51,8 +51,9 @@ fn find_data<'a>(deb: &'a mut (impl BufRead + Seek)) -> io::Result<Box<dyn Read 
     }
     loop {
         let mut header = [0; HEADER_LEN];
-        deb.read_exact(&mut header)
-            .map_err(|error| if error.kind() == io::ErrorKind::UnexpectedEof { bad("has no data.tar") } else { error })?;
+        deb.read_exact(&mut header).map_err(|error| {
+            if error.kind() == io::ErrorKind::UnexpectedEof { bad("has no data.tar") } else { error }
+        })?;
         let (name, size) = member(&header).ok_or_else(|| bad("has a broken ar header"))?;
         if name.starts_with("data.tar") {
             let data = deb.take(size);
@@ -82,6 +83,7 @@ fn member(header: &[u8; HEADER_LEN]) -> Option<(&str, u64)> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 pub(super) mod tests {
     use std::io::Cursor;
 
@@ -118,10 +120,14 @@ pub(super) mod tests {
         for format in [Format::Gzip, Format::Xz, Format::Zstd] {
             let deb = package(format, &[("boot/a", b"1"), ("usr/b", b"22"), ("usr/c", b"333")]);
             let mut found = Vec::new();
-            visit(Cursor::new(deb), |path| path.starts_with("usr/"), |path, data| {
-                found.push((path.to_owned(), data.len()));
-                ControlFlow::Continue(())
-            })
+            visit(
+                Cursor::new(deb),
+                |path| path.starts_with("usr/"),
+                |path, data| {
+                    found.push((path.to_owned(), data.len()));
+                    ControlFlow::Continue(())
+                },
+            )
             .unwrap();
             assert_eq!(found, [("usr/b".to_owned(), 2), ("usr/c".to_owned(), 3)]);
         }
@@ -132,10 +138,14 @@ pub(super) mod tests {
         let deb = package(Format::Xz, &[("a", &[7; 5000])]);
         let visit_all = |deb: &[u8]| {
             let mut files = 0;
-            visit(Cursor::new(deb), |_| true, |_, _| {
-                files += 1;
-                ControlFlow::Continue(())
-            })
+            visit(
+                Cursor::new(deb),
+                |_| true,
+                |_, _| {
+                    files += 1;
+                    ControlFlow::Continue(())
+                },
+            )
             .map(|()| files)
         };
         assert_eq!(visit_all(&deb).unwrap(), 1);

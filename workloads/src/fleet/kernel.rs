@@ -89,6 +89,7 @@ fn search(image: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 mod tests {
     use super::super::btf::tests::blob;
     use super::super::unpack::tests::pack;

@@ -26,8 +26,7 @@ pub(super) enum Format {
 
 impl Format {
     /// All formats, those with the least ambiguous magic first.
-    pub(super) const ALL: [Format; 5] =
-        [Format::Xz, Format::Zstd, Format::Gzip, Format::Lz4, Format::Lzma];
+    pub(super) const ALL: [Format; 5] = [Format::Xz, Format::Zstd, Format::Gzip, Format::Lz4, Format::Lzma];
 
     /// What data of this format begins with.
     pub(super) fn magic(self) -> &'static [u8] {
@@ -52,12 +51,8 @@ impl Format {
     pub(super) fn reader<'a>(self, input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Format::Gzip => Box::new(GzDecoder::new(input)),
-            Format::Xz => {
-                Box::new(XzDecoder::new_stream(input, Stream::new_stream_decoder(LZMA_MEMORY, 0)?))
-            }
-            Format::Lzma => {
-                Box::new(XzDecoder::new_stream(input, Stream::new_lzma_decoder(LZMA_MEMORY)?))
-            }
+            Format::Xz => Box::new(XzDecoder::new_stream(input, Stream::new_stream_decoder(LZMA_MEMORY, 0)?)),
+            Format::Lzma => Box::new(XzDecoder::new_stream(input, Stream::new_lzma_decoder(LZMA_MEMORY)?)),
             Format::Zstd => Box::new(zstd::Decoder::with_buffer(input)?.single_frame()),
             Format::Lz4 => return Err(io::Error::from(io::ErrorKind::Unsupported)),
         })
@@ -113,6 +108,7 @@ fn unpack_lz4(data: &[u8], limit: usize) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 pub(super) mod tests {
     use std::io::Write;
 
