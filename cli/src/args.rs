@@ -7,6 +7,8 @@ use btfleet_engine::resolve::Modules;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::loader::LoaderArg;
+
 /// Name, version and the loader whose answers are modelled.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nmodels libbpf f7081a6 (July 2026)");
 
@@ -27,6 +29,10 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Every CO-RE relocation record on every kernel, with its values and patched instruction.
     Resolve(ResolveArgs),
+    /// Write objects relocated for kernels: a file for each distinct content, and which kernels it serves.
+    Relocate(RelocateArgs),
+    /// Why a record or a program comes out as it does on one kernel, and what to do about it.
+    Explain(ExplainArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -43,6 +49,10 @@ pub(crate) enum Command {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
+    /// Who relocates: 'libbpf', or the 'kernel' itself while it loads a program (light skeletons), with the
+    /// rules of RELEASE; without one, of the release that each kernel's name has.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]")]
+    pub(crate) loader: LoaderArg,
     /// Exit with 1 if any autoloaded program has a verdict at least this bad.
     #[arg(long, value_enum, default_value_t = FailOn::Fail)]
     pub(crate) fail_on: FailOn,
@@ -52,9 +62,28 @@ pub(crate) struct CheckArgs {
 pub(crate) struct ResolveArgs {
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
+    /// Who relocates: 'libbpf', or the 'kernel' itself while it loads a program (light skeletons), with the
+    /// rules of RELEASE; without one, of the release that each kernel's name has.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]")]
+    pub(crate) loader: LoaderArg,
     /// Skip programs in sections with a leading '?', as libbpf does unless told to load them.
     #[arg(long)]
     pub(crate) respect_autoload: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RelocateArgs {
+    #[command(flatten)]
+    pub(crate) inputs: InputArgs,
+    /// Directory for the files and their manifest.json; it is created if it is not there.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Leave programs in sections with a leading '?' as they are, with their records.
+    #[arg(long)]
+    pub(crate) respect_autoload: bool,
+    /// Write into a directory that has files which no earlier run wrote; they stay as they are.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +105,40 @@ pub(crate) struct InputArgs {
     /// Number of threads; 0 takes one per core. The output does not depend on it.
     #[arg(short, long, default_value_t = 0, value_name = "N")]
     pub(crate) jobs: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The BPF object.
+    #[arg(value_name = "OBJ")]
+    pub(crate) object: OsString,
+    /// Only records of this program.
+    #[arg(long, value_name = "P")]
+    pub(crate) program: Option<String>,
+    /// Only records of this ELF section.
+    #[arg(long, value_name = "S")]
+    pub(crate) section: Option<String>,
+    /// Only the record at this byte offset within its section: 'insn_off' of a 'resolve' row.
+    #[arg(long, value_name = "OFF")]
+    pub(crate) insn: Option<u32>,
+    /// The kernel: as for 'check', but one.
+    #[arg(short, long, value_name = "K")]
+    pub(crate) kernel: OsString,
+    /// What modules count for when vmlinux lacks a type.
+    #[arg(long, value_enum, default_value_t = ModulesArg::Each)]
+    pub(crate) modules: ModulesArg,
+    /// Explain every record that was asked for, those that resolve too, with all candidates.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Text to read, or the same content as JSON.
+    #[arg(long, value_enum, default_value_t = ExplainFormat::Text)]
+    pub(crate) format: ExplainFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExplainFormat {
+    Text,
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::load::{Files, Inputs};
+use crate::loader::{Loaders, Refusal};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
 use crate::resolve::object_defects;
 use crate::rows::{EndRow, InputRow, PairRow, VerdictRow, hex, push_line};
@@ -26,6 +27,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = Files::read(&args.inputs, &batch)?;
     let inputs = files.parse(&batch);
+    let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
     let format = args.inputs.format;
     let hashes = match format {
         Format::Jsonl => batch.map(&inputs.object_files, |file| hex(&Sha256::digest(&file.data))),
@@ -50,25 +52,28 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         &inputs.kernels,
         |object_no, kernel_no| {
             let (object, kernel) = (inputs.objects.get(object_no)?, inputs.kernels.get(kernel_no)?);
-            let verdicts = match inputs.mismatch(object_no, kernel_no) {
-                Some(_) => None,
-                None => Some(check_object(object, kernel, Modules::from(args.inputs.modules))),
+            let judged: Judged = match loaders.refusal(&inputs, object_no, kernel_no) {
+                Some(refusal) => Err(refusal),
+                None => {
+                    let modules = Modules::from(args.inputs.modules);
+                    Ok(check_object(loaders.of(kernel_no), object, kernel, modules))
+                }
             };
             let text = match format {
-                Format::Jsonl => json_rows(&inputs, &hashes, object_no, kernel_no, verdicts.as_deref()),
+                Format::Jsonl => json_rows(&inputs, &hashes, object_no, kernel_no, &judged),
                 Format::Table => (Vec::new(), 0),
             };
-            Some((verdicts, text))
+            Some((judged, text))
         },
         |object_no, kernel_no, judged| {
             bar.inc(1);
-            let Some((verdicts, (text, count))) = judged else { return true };
+            let Some((judged, (text, count))) = judged else { return true };
             let written = object_defects(&mut out, format, &inputs, &mut before, object_no).and_then(|more| {
                 rows += more + count;
                 out.write(&text)
             });
             failure = written.err();
-            summary.add(&inputs, object_no, kernel_no, verdicts.as_deref());
+            summary.add(&inputs, object_no, kernel_no, &judged);
             failure.is_none()
         },
     );
@@ -77,12 +82,12 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     }
     bar.finish_and_clear();
     rows += object_defects(&mut out, format, &inputs, &mut before, inputs.objects.len())?;
-    let complete = inputs.complete() && summary.pairs_not_judged == 0;
+    let complete = inputs.complete() && summary.pairs_not_judged.is_empty();
     match format {
         Format::Jsonl => {
             let mut line = Vec::new();
             let end = EndRow::new(complete, inputs.objects.len(), inputs.kernels.len(), rows);
-            push_line(&mut line, &end);
+            push_line(&mut line, &end.modelling(loaders.models()));
             out.write(&line)?;
         }
         Format::Table => summary.print(&mut out, &inputs)?,
@@ -96,6 +101,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         Exit::Fine
     })
 }
+
+/// Verdicts on an object's programs on a kernel, unless the two cannot be judged together.
+type Judged = Result<Vec<ProgramVerdict>, Refusal>;
 
 fn is_finding(verdict: Verdict, fail_on: FailOn) -> bool {
     match fail_on {
@@ -112,15 +120,17 @@ fn json_rows(
     hashes: &[String],
     object_no: usize,
     kernel_no: usize,
-    verdicts: Option<&[ProgramVerdict]>,
+    judged: &Judged,
 ) -> (Vec<u8>, usize) {
     let mut text = Vec::new();
     let object_name = inputs.object_names.get(object_no).map_or("", String::as_str);
     let kernel_name = inputs.kernel_names.get(kernel_no).copied().unwrap_or_default();
-    let Some(verdicts) = verdicts else {
-        let why = inputs.mismatch(object_no, kernel_no).unwrap_or_default();
-        push_line(&mut text, &PairRow::byte_order(object_name, kernel_name, why));
-        return (text, 1);
+    let verdicts = match judged {
+        Ok(verdicts) => verdicts,
+        Err(Refusal { code, why, .. }) => {
+            push_line(&mut text, &PairRow::new(object_name, kernel_name, code, why));
+            return (text, 1);
+        }
     };
     let hash = hashes.get(object_no).map_or("", String::as_str);
     let Some(object) = inputs.objects.get(object_no) else { return (text, 0) };
@@ -171,7 +181,8 @@ struct Summary {
     causes: BTreeMap<Cause, Places>,
     counts: BTreeMap<Verdict, usize>,
     programs: usize,
-    pairs_not_judged: usize,
+    /// Pairs that were not judged, by reason.
+    pairs_not_judged: BTreeMap<&'static str, usize>,
     worst_autoloaded: Option<Verdict>,
 }
 
@@ -183,7 +194,7 @@ impl Summary {
             causes: BTreeMap::new(),
             counts: BTreeMap::new(),
             programs: inputs.objects.iter().map(entries).sum(),
-            pairs_not_judged: 0,
+            pairs_not_judged: BTreeMap::new(),
             worst_autoloaded: None,
         }
     }
@@ -193,16 +204,16 @@ impl Summary {
         inputs: &Inputs<'_>,
         object_no: usize,
         kernel_no: usize,
-        verdicts: Option<&[ProgramVerdict]>,
+        judged: &Judged,
     ) {
         let Some(object) = inputs.objects.get(object_no) else { return };
         let mut cell = Cell::NoPrograms;
-        match verdicts {
-            None => {
-                self.pairs_not_judged += 1;
+        match judged {
+            Err(refusal) => {
+                *self.pairs_not_judged.entry(refusal.short).or_default() += 1;
                 cell = Cell::NotJudged;
             }
-            Some(verdicts) => {
+            Ok(verdicts) => {
                 for verdict in verdicts {
                     *self.counts.entry(verdict.verdict).or_default() += 1;
                     if object.programs().get(verdict.program).is_some_and(|it| it.autoload) {
@@ -263,8 +274,8 @@ impl Summary {
             };
             parts.push(format!("{} {count}", paint(style, verdict.name())));
         }
-        if self.pairs_not_judged > 0 {
-            parts.push(format!("{} object-kernel pairs not judged (byte order)", self.pairs_not_judged));
+        for (why, pairs) in &self.pairs_not_judged {
+            parts.push(format!("{pairs} object-kernel pairs not judged ({why})"));
         }
         if parts.is_empty() {
             parts.push("nothing to judge".into());

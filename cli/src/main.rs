@@ -3,9 +3,14 @@
 mod args;
 mod check;
 mod docs;
+mod explain;
 mod inputs;
 mod load;
+mod loader;
+mod manifest;
+mod outdir;
 mod output;
+mod relocate;
 mod resolve;
 mod rows;
 
@@ -26,6 +31,8 @@ fn main() -> ExitCode {
     let result = std::panic::catch_unwind(|| match &cli.command {
         Command::Check(args) => check::run(args),
         Command::Resolve(args) => resolve::run(args),
+        Command::Relocate(args) => relocate::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
     });

@@ -1,12 +1,14 @@
 //! `btfleet resolve`: every record on every kernel.
 
 use btfleet_engine::batch::Batch;
+use btfleet_engine::dialect::Loader;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{Object, Reloc};
 use btfleet_engine::resolve::{Decision, Fold, Modules, Outcome};
 
 use crate::args::{Format, ResolveArgs};
 use crate::load::{Files, Inputs};
+use crate::loader::{Loaders, Refusal};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
 use crate::rows::{EndRow, InputRow, PairRow, RelocRow, push_line};
 
@@ -21,6 +23,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = Files::read(&args.inputs, &batch)?;
     let inputs = files.parse(&batch);
+    let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
     let format = args.inputs.format;
     let mut out = Output::new();
     let mut rows = 0;
@@ -36,7 +39,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     batch.for_each_pair(
         &inputs.objects,
         &inputs.kernels,
-        |object, kernel| pair_rows(args, &inputs, object, kernel),
+        |object, kernel| pair_rows(args, &inputs, &loaders, object, kernel),
         |object, _, pair| {
             bar.inc(1);
             rows += pair.count;
@@ -58,7 +61,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     match format {
         Format::Jsonl => {
             let mut line = Vec::new();
-            push_line(&mut line, &EndRow::new(complete, objects, kernels, rows));
+            push_line(&mut line, &EndRow::new(complete, objects, kernels, rows).modelling(loaders.models()));
             out.write(&line)?;
         }
         Format::Table => {
@@ -98,18 +101,24 @@ pub(crate) fn object_defects(
     Ok(rows)
 }
 
-fn pair_rows(args: &ResolveArgs, inputs: &Inputs<'_>, object_no: usize, kernel_no: usize) -> Rows {
+fn pair_rows(
+    args: &ResolveArgs,
+    inputs: &Inputs<'_>,
+    loaders: &Loaders,
+    object_no: usize,
+    kernel_no: usize,
+) -> Rows {
     let mut rows = Rows { text: Vec::new(), count: 0, judged: true };
     let (Some(object), Some(kernel)) = (inputs.objects.get(object_no), inputs.kernels.get(kernel_no)) else {
         return rows;
     };
     let object_name = inputs.object_names.get(object_no).map_or("", String::as_str);
     let kernel_name = inputs.kernel_names.get(kernel_no).copied().unwrap_or_default();
-    if let Some(why) = inputs.mismatch(object_no, kernel_no) {
+    if let Some(Refusal { code, why, .. }) = loaders.refusal(inputs, object_no, kernel_no) {
         rows.judged = false;
         match args.inputs.format {
             Format::Jsonl => {
-                push_line(&mut rows.text, &PairRow::byte_order(object_name, kernel_name, why));
+                push_line(&mut rows.text, &PairRow::new(object_name, kernel_name, code, why));
                 rows.count = 1;
             }
             Format::Table => {
@@ -122,7 +131,8 @@ fn pair_rows(args: &ResolveArgs, inputs: &Inputs<'_>, object_no: usize, kernel_n
     let autoloaded = |reloc: &Reloc<'_>| {
         reloc.program.and_then(|it| object.programs().get(it)).is_none_or(|program| program.autoload)
     };
-    let outcomes = Fold::new(object, kernel, Modules::from(args.inputs.modules))
+    let loader = loaders.of(kernel_no);
+    let outcomes = Fold::by(loader, object, kernel, Modules::from(args.inputs.modules))
         .run(|reloc| !args.respect_autoload || autoloaded(reloc));
     rows.count = outcomes.len();
     match args.inputs.format {
@@ -136,7 +146,7 @@ fn pair_rows(args: &ResolveArgs, inputs: &Inputs<'_>, object_no: usize, kernel_n
         Format::Table => {
             let heading = format!("{object_name} on {kernel_name}");
             push_text(&mut rows.text, &format!("{}\n", paint(HEAD, &heading)));
-            push_text(&mut rows.text, &table(object, kernel, &outcomes));
+            push_text(&mut rows.text, &table(loader, object, kernel, &outcomes));
         }
     }
     rows
@@ -147,7 +157,7 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// One line a record, columns as wide as this pair needs them.
-fn table(object: &Object<'_>, kernel: &Kernel<'_>, outcomes: &[Outcome]) -> String {
+fn table(loader: Loader, object: &Object<'_>, kernel: &Kernel<'_>, outcomes: &[Outcome]) -> String {
     let lines: Vec<[String; 4]> = object
         .relocs()
         .iter()
@@ -155,7 +165,8 @@ fn table(object: &Object<'_>, kernel: &Kernel<'_>, outcomes: &[Outcome]) -> Stri
         .map(|(reloc, outcome)| {
             let section = String::from_utf8_lossy(reloc.section);
             let kind = reloc.kind.map_or_else(|| format!("kind {}", reloc.raw_kind), |it| it.name().into());
-            [format!("{section}+{}", reloc.insn_off), kind, object.path(reloc), describe(kernel, outcome)]
+            let place = format!("{section}+{}", reloc.insn_off);
+            [place, kind, object.path(reloc), describe(loader, kernel, outcome)]
         })
         .collect();
     let width = |column: usize| {
@@ -167,11 +178,12 @@ fn table(object: &Object<'_>, kernel: &Kernel<'_>, outcomes: &[Outcome]) -> Stri
     })
 }
 
-fn describe(kernel: &Kernel<'_>, outcome: &Outcome) -> String {
+fn describe(loader: Loader, kernel: &Kernel<'_>, outcome: &Outcome) -> String {
     match outcome {
         Outcome::Skipped => paint(DIM, "skipped"),
         Outcome::Fatal(error) => {
-            format!("{}  {error} (libbpf: {})", paint(BAD, error.code()), error.errno())
+            let who = if loader == Loader::Libbpf { "libbpf" } else { "kernel" };
+            format!("{}  {error} ({who}: {})", paint(BAD, error.code()), error.errno())
         }
         Outcome::Decided(decision) => describe_decision(kernel, decision),
         Outcome::ModuleDependent(answers) => {
@@ -179,7 +191,7 @@ fn describe(kernel: &Kernel<'_>, outcome: &Outcome) -> String {
                 .iter()
                 .map(|it| {
                     let name = kernel.modules.get(it.module as usize).map_or("?", |it| it.name.as_str());
-                    format!("{name}: {}", describe(kernel, &it.outcome))
+                    format!("{name}: {}", describe(loader, kernel, &it.outcome))
                 })
                 .collect();
             format!("{}  {}", paint(WARN, "module-dependent"), answers.join("; "))

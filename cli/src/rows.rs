@@ -319,8 +319,25 @@ pub(crate) struct PairRow<'a> {
 }
 
 impl<'a> PairRow<'a> {
-    pub(crate) fn byte_order(object: &'a str, kernel: &'a str, message: &'a str) -> Self {
-        Self { v: 1, t: "pair", object, kernel, code: "byte-order-mismatch", message }
+    pub(crate) fn new(object: &'a str, kernel: &'a str, code: &'static str, message: &'a str) -> Self {
+        Self { v: 1, t: "pair", object, kernel, code, message }
+    }
+}
+
+/// A relocated file of one object.
+#[derive(Serialize)]
+pub(crate) struct OutputRow<'a> {
+    v: u32,
+    t: &'static str,
+    object: &'a str,
+    file: &'a str,
+    sha256: &'a str,
+    kernels: &'a [&'a str],
+}
+
+impl<'a> OutputRow<'a> {
+    pub(crate) fn new(object: &'a str, file: &'a str, sha256: &'a str, kernels: &'a [&'a str]) -> Self {
+        Self { v: 1, t: "output", object, file, sha256, kernels }
     }
 }
 
@@ -351,12 +368,17 @@ pub(crate) struct EndRow {
     objects: usize,
     kernels: usize,
     rows: usize,
-    models: &'static str,
+    models: String,
 }
 
 impl EndRow {
     pub(crate) fn new(complete: bool, objects: usize, kernels: usize, rows: usize) -> Self {
-        Self { v: 1, t: "end", complete, objects, kernels, rows, models: MODELS }
+        Self { v: 1, t: "end", complete, objects, kernels, rows, models: MODELS.to_owned() }
+    }
+
+    /// The same of answers that are not libbpf's.
+    pub(crate) fn modelling(self, models: &str) -> Self {
+        Self { models: models.to_owned(), ..self }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The binary as a user and a script meet it, on the committed samples.
 
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -156,7 +158,10 @@ fn reloc_rows_hold_values_as_their_outcome_says() {
             assert_eq!(row["new"], "0", "{row}");
         }
     }
-    assert!(poisoned > 10 && unsafe_size > 0 && fatal > 0 && absent > 5, "{poisoned} {unsafe_size} {fatal} {absent}");
+    assert!(
+        poisoned > 10 && unsafe_size > 0 && fatal > 0 && absent > 5,
+        "{poisoned} {unsafe_size} {fatal} {absent}"
+    );
 }
 
 /// Check that a verdict row has exactly the fields of the contract.
@@ -167,10 +172,11 @@ fn verdict_rows_follow_the_schema() {
     let row = rows.first().unwrap();
     let mut names: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
-    let mut expected: Vec<&str> = "v t object object_sha256 program section kernel autoload verdict judged aborted_by \
+    let mut expected: Vec<&str> =
+        "v t object object_sha256 program section kernel autoload verdict judged aborted_by \
                                    confidence assumptions findings"
-        .split_whitespace()
-        .collect();
+            .split_whitespace()
+            .collect();
     expected.sort_unstable();
     assert_eq!(names, expected);
     assert_eq!(row["verdict"], "fail-reloc");

@@ -1,4 +1,4 @@
-//! What libbpf calls an error: the loader gives up on the whole object.
+//! What libbpf calls an error: the loader gives up on the whole object, the kernel on the program.
 
 use crate::value::ValueError;
 
@@ -96,6 +96,9 @@ pub enum ResolveError {
         /// The kind's number.
         kind: u32,
     },
+    /// The loader has no code for this kind of relocation.
+    #[error("kernels before 5.18 cannot compare types")]
+    LoaderUnsupported,
     /// The target's type cannot be used, for example because it is only declared.
     #[error("the target's type is incomplete or malformed")]
     TargetMalformed {
@@ -105,11 +108,12 @@ pub enum ResolveError {
 }
 
 impl ResolveError {
-    /// The errno that libbpf fails with, negative.
+    /// The errno that the loader fails with, negative.
     pub fn errno(self) -> i32 {
         match self {
             Self::BitfieldUnreadable | Self::TooDeep => -7,
             Self::OffsetOverflow { .. } => -34,
+            Self::LoaderUnsupported => -95,
             Self::TargetMalformed { errno } => errno,
             _ => -22,
         }
@@ -134,6 +138,7 @@ impl ResolveError {
             Self::TooDeep => "too-deep",
             Self::MatchTooDeep => "match-too-deep",
             Self::UnknownKind { .. } => "unknown-kind",
+            Self::LoaderUnsupported => "loader-unsupported",
             Self::TargetMalformed { .. } => "target-malformed",
         }
     }

@@ -39,6 +39,7 @@
 //!
 //! * [`format`](mod@format): what the bytes are. No logic.
 //! * [`btf`]: what types mean, over borrowed bytes.
+//! * [`dialect`]: which loader's answers are wanted: libbpf's, or some kernel's own.
 //! * [`value`]: the value of a relocation at a place of a type.
 //! * [`error`]: what libbpf calls an error.
 //! * [`query`]: a record as a question without its object.
@@ -46,21 +47,26 @@
 //! * [`kernel`]: one kernel: vmlinux, modules, candidate lookup.
 //! * [`patch`]: a decided relocation to instruction bytes.
 //! * [`resolve`]: one query on one type, and the fold of an object's records over a kernel.
+//! * [`relocate`]: the object's file as it is after relocation.
+//! * [`explain`]: why a record came out as it did.
 //! * [`ingest`]: files as users have them, read and decompressed.
 //! * [`report`]: verdicts on programs.
 //! * [`batch`]: many objects on many kernels in parallel.
 //!
-//! The loader whose answers are modelled is named by [`MODELS`].
+//! The libbpf whose answers are modelled is named by [`MODELS`].
 
 pub mod batch;
 pub mod btf;
+pub mod dialect;
 pub mod error;
+pub mod explain;
 pub mod format;
 pub mod ingest;
 pub mod kernel;
 pub mod object;
 pub mod patch;
 pub mod query;
+pub mod relocate;
 pub mod report;
 pub mod resolve;
 pub mod value;

@@ -1,8 +1,9 @@
 //! A decided relocation to instruction bytes.
 //!
 //! Source: `bpf_core_patch_insn`, libbpf of July 2026; spec section 9. Poison comes before any look at the
-//! instruction's class, as there.
+//! instruction's class, as there; some kernels have it the other way round.
 
+use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::insn::{Insn, class};
 use crate::query::LocalValue;
@@ -43,13 +44,23 @@ pub struct Patched {
 /// Patches the instruction in `first`; `second` is the next slot of the same program, if there is one.
 ///
 /// # Errors
-/// What libbpf refuses to patch: the load ends, the instruction stays as it was.
-pub fn patch_insn(first: Insn, second: Option<Insn>, edit: &Edit) -> Result<Patched, ResolveError> {
+/// What the loader refuses to patch: the load ends, the instruction stays as it was.
+pub fn patch_insn(
+    rules: &Rules,
+    first: Insn,
+    second: Option<Insn>,
+    edit: &Edit,
+) -> Result<Patched, ResolveError> {
     // HARDEN: libbpf writes past the end of the program.
     if first.is_ldimm64() && second.is_none() {
         return Err(ResolveError::InsnUnsupported { code: first.code });
     }
-    let Some(target) = edit.target else { return Ok(poison(first, second)) };
+    let Some(target) = edit.target else {
+        if rules.class_before_poison && !is_relocatable(first, second) {
+            return Err(ResolveError::InsnUnsupported { code: first.code });
+        }
+        return Ok(poison(first, second));
+    };
     let new = target.value;
     let mut out = Patched { first, second, poisoned: false, resized: false };
     match first.class() {
@@ -58,12 +69,12 @@ pub fn patch_insn(first: Insn, second: Option<Insn>, edit: &Edit) -> Result<Patc
             if first.code & 0x08 != 0 {
                 return Err(ResolveError::InsnUnsupported { code: first.code });
             }
-            check_value(i64::from(first.imm).cast_unsigned(), edit)?;
+            check_value(sign_extended(rules, first.imm.into()), edit)?;
             // QUIRK: cut to 32 bits without a check.
             out.first.imm = low32(new);
         }
         class::LDX | class::ST | class::STX => {
-            check_value(i64::from(first.off).cast_unsigned(), edit)?;
+            check_value(sign_extended(rules, first.off.into()), edit)?;
             let off = i16::try_from(new).map_err(|_| ResolveError::OffsetOverflow { value: new })?;
             if edit.resize_fails() {
                 return Ok(poison(first, second));
@@ -106,6 +117,22 @@ fn is_plain_ldimm64(first: Insn, second: Insn) -> bool {
         && second.dst == 0
         && second.src == 0
         && second.off == 0
+}
+
+/// Whether the class and form of an instruction are such that a value could be written into it.
+fn is_relocatable(first: Insn, second: Option<Insn>) -> bool {
+    match first.class() {
+        class::ALU | class::ALU64 => first.code & 0x08 == 0,
+        class::LDX | class::ST | class::STX => true,
+        class::LD => second.is_some_and(|second| is_plain_ldimm64(first, second)),
+        _ => false,
+    }
+}
+
+/// An operand as values are compared with it: values of 32 bits with its low half.
+fn sign_extended(rules: &Rules, operand: i64) -> u64 {
+    let operand = operand.cast_unsigned();
+    if rules.enum64 { operand } else { operand & 0xffff_ffff }
 }
 
 fn check_value(held: u64, edit: &Edit) -> Result<(), ResolveError> {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::btf::{Btf, NameHash, TypeId, essential_name};
+use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::btf::Kind;
 use crate::format::btf_ext::{RelocClass, RelocKind};
@@ -149,12 +150,14 @@ pub struct LocalValue {
 
 /// Turns a record into a question.
 ///
-/// `access`: the access string without its NUL. `btf`: the program's BTF, with 8-byte pointers.
+/// `access`: the access string without its NUL. `btf`: the program's BTF, with 8-byte pointers. `rules`: the loader's,
+/// for the local side.
 ///
 /// # Errors
 /// The errors of `bpf_core_find_cands` and `bpf_core_parse_spec`, in their order: all of them fatal for
 /// the object, all of them `-EINVAL`.
 pub fn parse<'data>(
+    rules: &Rules,
     btf: &Arc<Btf<'data>>,
     type_id: TypeId,
     access: &'data [u8],
@@ -176,17 +179,18 @@ pub fn parse<'data>(
     if let Some(kind) = kind
         && class == Some(RelocClass::Type)
     {
-        return Ok(type_question(btf, type_id, kind, root));
+        return Ok(type_question(rules, btf, type_id, kind, root));
     }
     let raw = parse_access(access)?;
     let Some(kind) = kind else { return Err(ResolveError::UnknownKind { kind: raw_kind }) };
     match class {
-        Some(RelocClass::Enumval) => enumval_question(btf, type_id, kind, root, &raw),
-        _ => field_question(btf, type_id, kind, root, &raw),
+        Some(RelocClass::Enumval) => enumval_question(rules, btf, type_id, kind, root, &raw),
+        _ => field_question(rules, btf, type_id, kind, root, &raw),
     }
 }
 
 fn type_question<'data>(
+    rules: &Rules,
     btf: &Arc<Btf<'data>>,
     type_id: TypeId,
     kind: RelocKind,
@@ -201,7 +205,7 @@ fn type_question<'data>(
     let local = if kind == RelocKind::TypeIdLocal {
         Ok(LocalValue { value: Value::plain(u64::from(type_id.0)), validate: false })
     } else {
-        value::of(btf, kind, &Place { bit_offset: 0, end: Endpoint::Type(type_id) })
+        value::of(rules, btf, kind, &Place { bit_offset: 0, end: Endpoint::Type(type_id) })
             .map(|value| LocalValue { value, validate: kind != RelocKind::TypeIdTarget })
             .map_err(ResolveError::on_local_side)
     };
@@ -209,6 +213,7 @@ fn type_question<'data>(
 }
 
 fn enumval_question<'data>(
+    rules: &Rules,
     btf: &Arc<Btf<'data>>,
     type_id: TypeId,
     kind: RelocKind,
@@ -216,13 +221,13 @@ fn enumval_question<'data>(
     raw: &[u32],
 ) -> Result<Question<'data>, ResolveError> {
     let (_, ty) = btf.skip_mods_and_typedefs(type_id).ok_or(ResolveError::LocalTypeUnusable)?;
-    if !ty.kind.is_any_enum() {
+    if !ty.kind.is_any_enum() || ty.kind == Kind::Enum64 && !rules.enum64 {
         return Err(ResolveError::LocalTypeUnusable);
     }
     let &[index] = raw else { return Err(ResolveError::BadAccessString) };
     let enumerator = ty.enumerator(index).ok_or(ResolveError::BadAccessString)?;
     let place = Place { bit_offset: 0, end: Endpoint::Enumerator(enumerator.value) };
-    let local = value::of(btf, kind, &place)
+    let local = value::of(rules, btf, kind, &place)
         .map(|value| LocalValue { value, validate: true })
         .map_err(ResolveError::on_local_side);
     let ask = Ask::Enumerator(essential_name(btf.name(enumerator.name_off)));
@@ -230,6 +235,7 @@ fn enumval_question<'data>(
 }
 
 fn field_question<'data>(
+    rules: &Rules,
     btf: &Arc<Btf<'data>>,
     type_id: TypeId,
     kind: RelocKind,
@@ -239,7 +245,7 @@ fn field_question<'data>(
     const UNUSABLE: ResolveError = ResolveError::LocalTypeUnusable;
     let (&first, rest) = raw.split_first().ok_or(ResolveError::BadAccessString)?;
     let (mut id, _) = btf.skip_mods_and_typedefs(type_id).ok_or(UNUSABLE)?;
-    let size = btf.resolve_size(id).map_err(|_| UNUSABLE)?;
+    let size = btf.size_by(rules.sizes, id).map_err(|_| UNUSABLE)?;
     // Bit offsets are u32 in libbpf and wrap.
     let mut bit_offset = first.wrapping_mul(size).wrapping_mul(8);
     let mut steps = vec![Step::Index(first)];
@@ -256,7 +262,7 @@ fn field_question<'data>(
                     if name.is_empty() {
                         return Err(UNUSABLE);
                     }
-                    steps.push(Step::Member { name, compat: field_compat(btf, member.type_id) });
+                    steps.push(Step::Member { name, compat: field_compat(rules, btf, member.type_id) });
                     end = Endpoint::Member { member, is_last: index + 1 == ty.vlen() };
                 }
                 id = member.type_id;
@@ -270,7 +276,7 @@ fn field_question<'data>(
                 id = elem;
                 steps.push(Step::Index(index));
                 end = Endpoint::Element(id);
-                let size = btf.resolve_size(id).map_err(|_| UNUSABLE)?;
+                let size = btf.size_by(rules.sizes, id).map_err(|_| UNUSABLE)?;
                 bit_offset = bit_offset.wrapping_add(index.wrapping_mul(size).wrapping_mul(8));
             }
             // A path never goes through a pointer: compilers start a new record there.
@@ -278,7 +284,7 @@ fn field_question<'data>(
         }
     }
     let place = Place { bit_offset, end };
-    let local = value::of(btf, kind, &place)
+    let local = value::of(rules, btf, kind, &place)
         .map(|value| LocalValue { value, validate: value::validates(kind, &place) })
         .map_err(ResolveError::on_local_side);
     let query = Query { root, ask: Ask::Field(steps.into()) };
@@ -286,7 +292,7 @@ fn field_question<'data>(
 }
 
 /// The local half of `bpf_core_fields_are_compat`.
-fn field_compat<'data>(btf: &Btf<'data>, id: TypeId) -> FieldCompat<'data> {
+fn field_compat<'data>(rules: &Rules, btf: &Btf<'data>, id: TypeId) -> FieldCompat<'data> {
     let mut array_depth = 0;
     let mut next = btf.skip_mods_and_typedefs(id);
     let leaf = loop {
@@ -298,6 +304,7 @@ fn field_compat<'data>(btf: &Btf<'data>, id: TypeId) -> FieldCompat<'data> {
             Kind::Float => Leaf::Float,
             Kind::Int if ty.int_offset() == 0 => Leaf::Int,
             Kind::Fwd => Leaf::Fwd(essential()),
+            Kind::Enum64 if !rules.enum64 => Leaf::Never,
             Kind::Enum | Kind::Enum64 => Leaf::Enum(essential()),
             Kind::Array if array_depth < ARRAY_DEPTH_MAX => {
                 array_depth += 1;

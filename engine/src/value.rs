@@ -4,6 +4,7 @@
 //! spec section 7. Bit arithmetic is u32 as there, and wraps.
 
 use crate::btf::{Array, Btf, Member, Type, TypeId};
+use crate::dialect::Rules;
 use crate::format::Endian;
 use crate::format::btf::{INT_SIGNED, Kind};
 use crate::format::btf_ext::RelocKind;
@@ -100,11 +101,11 @@ pub enum ValueError {
     NoSize,
 }
 
-/// The value of a relocation of `kind` at `place` of `btf`.
+/// The value of a relocation of `kind` at `place` of `btf`, by the rules of a loader.
 ///
 /// # Errors
 /// [`ValueError`].
-pub fn of(btf: &Btf<'_>, kind: RelocKind, place: &Place) -> Result<Value, ValueError> {
+pub fn of(rules: &Rules, btf: &Btf<'_>, kind: RelocKind, place: &Place) -> Result<Value, ValueError> {
     match kind {
         RelocKind::FieldExists
         | RelocKind::TypeExists
@@ -114,16 +115,17 @@ pub fn of(btf: &Btf<'_>, kind: RelocKind, place: &Place) -> Result<Value, ValueE
     }
     match place.end {
         Endpoint::Type(id) => match kind {
-            RelocKind::TypeSize => Ok(Value::plain(size_of(btf, id)?.into())),
+            RelocKind::TypeSize => Ok(Value::plain(size_of(rules, btf, id)?.into())),
             _ => Ok(Value::plain(id.0.into())),
         },
-        Endpoint::Enumerator(value) => Ok(Value::plain(value)),
+        Endpoint::Enumerator(value) if rules.enum64 => Ok(Value::plain(value)),
+        Endpoint::Enumerator(value) => Ok(Value::plain(value & 0xffff_ffff)),
         Endpoint::Element(id) => match kind {
-            RelocKind::FieldByteOffset => sized_offset(btf, place.bit_offset / 8, id),
-            RelocKind::FieldByteSize => Ok(Value::plain(size_of(btf, id)?.into())),
+            RelocKind::FieldByteOffset => sized_offset(rules, btf, place.bit_offset / 8, id),
+            RelocKind::FieldByteSize => Ok(Value::plain(size_of(rules, btf, id)?.into())),
             _ => Err(ValueError::KindNotApplicable),
         },
-        Endpoint::Member { member, .. } => member_value(btf, kind, place.bit_offset, member),
+        Endpoint::Member { member, .. } => member_value(rules, btf, kind, place.bit_offset, member),
     }
 }
 
@@ -136,20 +138,30 @@ pub(crate) fn validates(kind: RelocKind, place: &Place) -> bool {
     !(ambiguous && bitfield)
 }
 
-fn size_of(btf: &Btf<'_>, id: TypeId) -> Result<u32, ValueError> {
-    btf.resolve_size(id).map_err(|_| ValueError::NoSize)
+fn size_of(rules: &Rules, btf: &Btf<'_>, id: TypeId) -> Result<u32, ValueError> {
+    btf.size_by(rules.sizes, id).map_err(|_| ValueError::NoSize)
 }
 
-/// A byte offset with the size of what stands there; of arrays, the size of the innermost element counts.
-fn sized_offset(btf: &Btf<'_>, byte_offset: u32, id: TypeId) -> Result<Value, ValueError> {
-    let (elem, _) = btf.skip_to_innermost_element(id).ok_or(ValueError::NoSize)?;
-    let size = size_of(btf, elem)?;
+/// A byte offset with the size of what stands there; of arrays, the size of the innermost element counts, in older
+/// kernels that of the whole array.
+fn sized_offset(
+    rules: &Rules,
+    btf: &Btf<'_>,
+    byte_offset: u32,
+    id: TypeId,
+) -> Result<Value, ValueError> {
+    let mut accessed = id;
+    if rules.element_width {
+        (accessed, _) = btf.skip_to_innermost_element(id).ok_or(ValueError::NoSize)?;
+    }
+    let size = size_of(rules, btf, accessed)?;
     // The element decides the size, but the type as a whole whether the width may change: an array may not.
     let width = btf.ty(id).map_or(Width::Fixed, Width::of);
     Ok(Value { value: byte_offset.into(), size, width, type_id: id })
 }
 
 fn member_value(
+    rules: &Rules,
     btf: &Btf<'_>,
     kind: RelocKind,
     bit_offset: u32,
@@ -161,13 +173,14 @@ fn member_value(
         let (byte_offset, byte_size) = bitfield_window(bit_offset, member.bitfield_size, ty.size())?;
         (byte_offset, byte_size, member.bitfield_size)
     } else {
-        let byte_size = size_of(btf, type_id)?;
+        let byte_size = size_of(rules, btf, type_id)?;
         (bit_offset / 8, byte_size, byte_size.wrapping_mul(8))
     };
     Ok(match kind {
         RelocKind::FieldByteOffset if is_bitfield => Value::plain(byte_offset.into()),
-        RelocKind::FieldByteOffset => sized_offset(btf, byte_offset, type_id)?,
+        RelocKind::FieldByteOffset => sized_offset(rules, btf, byte_offset, type_id)?,
         RelocKind::FieldByteSize => Value::plain(byte_size.into()),
+        RelocKind::FieldSigned if ty.kind == Kind::Enum && !rules.enum64 => Value::plain(1),
         RelocKind::FieldSigned => Value::plain(ty.is_signed().into()),
         RelocKind::FieldLshiftU64 => {
             let in_window = bit_offset.wrapping_sub(byte_offset.wrapping_mul(8));

@@ -2,8 +2,29 @@
 //!
 //! * [`build`]: BTF and BPF objects from a few lines of Rust, either byte order.
 //! * [`oracle`]: libbpf itself as the judge, in a child process.
+//! * [`kernel`]: the running kernel as the judge of its own relocation, in a child process.
 //! * [`generator`]: seeded random cases for both.
 
 pub mod build;
 pub mod generator;
+pub mod kernel;
 pub mod oracle;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Says that a test skips, and why, past the test harness, which keeps what tests print to itself.
+pub fn skip(why: &str) {
+    // Without stderr there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
+/// The developers' corpus of recorded answers; says so and returns nothing where it is absent.
+pub fn corpus(purpose: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
+    if !root.is_dir() {
+        skip(&format!("no corpus of recorded answers beside the project: {purpose}"));
+        return None;
+    }
+    Some(root)
+}

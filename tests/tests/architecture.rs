@@ -89,7 +89,7 @@ fn the_engine_neither_prints_nor_reads_the_environment() {
 /// Check that only the callers of C contain unsafe code.
 #[test]
 fn unsafe_code_is_where_c_is_called() {
-    let allowed = ["tests/src/bin/oracle.rs", "benches/src/libbpf.rs"];
+    let allowed = ["tests/src/bin/oracle.rs", "tests/src/bin/kernel_judge.rs", "benches/src/libbpf.rs"];
     for dir in ["engine", "cli/src", "tests/src", "benches", "workloads/src"] {
         for (path, text) in sources(dir, ".rs") {
             let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
@@ -128,7 +128,7 @@ fn quirks_and_hardening_are_marked() {
 fn no_file_names_a_machine() {
     let out = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
     let Some(out) = out.ok().filter(|out| out.status.success()) else {
-        eprintln!("SKIPPED: this is no git checkout, so the tracked files are not known");
+        btfleet_tests::skip("this is no git checkout, so the tracked files are not known");
         return;
     };
     let marks = ["work", "farm", "root", "home"].map(|dir| format!("/{dir}/"));

@@ -20,12 +20,7 @@ use btfleet_tests::oracle::elf_section;
 const SHOWN: usize = 10;
 
 fn corpus() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
-    if root.is_dir() {
-        return Some(root);
-    }
-    eprintln!("SKIPPED: no corpus at {}, nothing was compared", root.display());
-    None
+    btfleet_tests::corpus("libbpf's recorded answers are not compared")
 }
 
 fn read(path: &Path) -> Vec<u8> {

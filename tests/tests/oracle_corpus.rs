@@ -1,6 +1,6 @@
 //! The oracle's libbpf 1.7 against answers of the reference revision on real objects and kernels.
 //!
-//! `BTFLEET_CORPUS` names the folder with the corpus; without it this says that it skips.
+//! Where the corpus is absent, it says that it skips.
 
 #![expect(clippy::indexing_slicing, reason = "lengths are compared first")]
 #![expect(clippy::print_stdout, reason = "says what it skips and what differs")]
@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::{env, fs};
+use std::fs;
 
 use btfleet_tests::oracle::{Answer, Options, Oracle, Status, elf_section, extract};
 
@@ -33,10 +33,8 @@ fn table(
     name: &str,
     wanted: impl Fn(&str) -> bool,
 ) -> Option<(String, HashMap<(String, String), Vec<String>>)> {
-    let Ok(corpus) = env::var("BTFLEET_CORPUS") else {
-        println!("SKIPPED: BTFLEET_CORPUS is not set, {name} is not compared");
-        return None;
-    };
+    let corpus = btfleet_tests::corpus(&format!("the oracle is not held against {name}"))?;
+    let corpus = corpus.to_str()?.to_owned();
     let packed = fs::read(format!("{corpus}/expected/{name}.tsv.zst")).expect("a table");
     let text = String::from_utf8(zstd::decode_all(&packed[..]).expect("zstd")).expect("UTF-8");
     let mut groups: HashMap<_, Vec<String>> = HashMap::new();

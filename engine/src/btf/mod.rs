@@ -19,4 +19,4 @@ pub use error::BtfError;
 pub use names::{NameHash, essential_len, essential_name};
 pub use roots::RootIndex;
 pub use types::{Array, Btf, Enumerator, Member, Param, SecVar, Type, TypeId};
-pub use walk::SizeError;
+pub use walk::{SizeError, Sizes};

@@ -27,6 +27,19 @@ impl SizeError {
     }
 }
 
+/// Whose rules sizes of types are computed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sizes {
+    /// libbpf's `btf__resolve_size`: a pointer is as wide as the BTF says.
+    Libbpf,
+    /// The kernel's `__btf_resolve_size`: pointers of both sides are the kernel's own, VAR, DATASEC and DECL_TAG
+    /// have no size, and every error is `-EINVAL`.
+    Kernel {
+        /// Size of a pointer in bytes.
+        pointer_size: u32,
+    },
+}
+
 impl<'data> Btf<'data> {
     /// Strips CONST, VOLATILE, RESTRICT, TYPE_TAG and TYPEDEF; returns the first other type.
     ///
@@ -70,11 +83,28 @@ impl<'data> Btf<'data> {
     /// # Errors
     /// [`SizeError`], as libbpf's errno.
     pub fn resolve_size(&self, id: TypeId) -> Result<u32, SizeError> {
+        self.size_by(Sizes::Libbpf, id)
+    }
+
+    /// Size of a type in bytes by the rules of `sizes`.
+    ///
+    /// # Errors
+    /// [`SizeError`].
+    pub(crate) fn size_by(&self, sizes: Sizes, id: TypeId) -> Result<u32, SizeError> {
+        let Sizes::Kernel { pointer_size } = sizes else { return self.walk_size(id, self.pointer_size(), false) };
+        let size = self.walk_size(id, pointer_size, true).map_err(|_| SizeError::Invalid)?;
+        // QUIRK: kept in an int there, and from 2 GiB on taken for an error.
+        if size.cast_signed() < 0 { Err(SizeError::Invalid) } else { Ok(size) }
+    }
+
+    #[inline]
+    fn walk_size(&self, id: TypeId, pointer_size: u32, in_kernel: bool) -> Result<u32, SizeError> {
         let mut id = id;
         let mut nelems: u32 = 1;
         for _ in 0..RESOLVE_DEPTH_MAX {
             let ty = self.ty(id).ok_or(SizeError::Invalid)?;
             let size = match ty.kind {
+                Kind::Var | Kind::DeclTag | Kind::Datasec if in_kernel => return Err(SizeError::Invalid),
                 Kind::Int
                 | Kind::Struct
                 | Kind::Union
@@ -82,7 +112,7 @@ impl<'data> Btf<'data> {
                 | Kind::Enum64
                 | Kind::Float
                 | Kind::Datasec => ty.size(),
-                Kind::Ptr => self.pointer_size(),
+                Kind::Ptr => pointer_size,
                 Kind::Typedef
                 | Kind::Volatile
                 | Kind::Const

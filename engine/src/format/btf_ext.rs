@@ -6,6 +6,8 @@
 pub const HEADER_LEN_MIN: usize = 24;
 /// Header with `core_relo_off` and `core_relo_len`.
 pub const HEADER_LEN_CORE: usize = 32;
+/// Where `core_relo_len` stands in the header.
+pub const CORE_LEN_AT: usize = 28;
 /// `insn_off`, `type_id`.
 pub const FUNC_INFO_LEN: usize = 8;
 /// `insn_off`, `file_name_off`, `line_off`, `line_col`.

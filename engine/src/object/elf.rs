@@ -27,6 +27,8 @@ pub(super) struct Sections<'data> {
     pub(super) elf_endian: Endianness,
     pub(super) btf: Option<&'data [u8]>,
     pub(super) btf_ext: Option<&'data [u8]>,
+    /// Where `.BTF.ext` is in the file, in bytes.
+    pub(super) btf_ext_at: u64,
     pub(super) code: Vec<CodeSection<'data>>,
     /// Sorted by section and offset.
     pub(super) programs: Vec<Program<'data>>,
@@ -37,6 +39,8 @@ pub(super) struct Sections<'data> {
     pub(super) roles: Vec<Role>,
     /// Maps defined by BTF or struct_ops: libbpf does not open the object without usable BTF.
     pub(super) needs_btf: bool,
+    /// An executable section or `.BTF.ext` has bytes of the file in common with something else.
+    pub(super) shares_bytes: bool,
     pub(super) refused: Option<Refusal>,
 }
 
@@ -69,21 +73,28 @@ impl<'data> Sections<'data> {
             elf_endian: endian,
             btf: None,
             btf_ext: None,
+            btf_ext_at: 0,
             code: Vec::new(),
             programs: Vec::new(),
             symbols: SymbolTable::default(),
             code_rels: Vec::new(),
             roles: vec![Role::Other; table.len()],
             needs_btf: false,
+            shares_bytes: false,
             refused: None,
         };
         this.find_symbols(&table, endian, data, &header_at)?;
         let mut names = HashSet::new();
         let mut code_of_section = HashMap::new();
         let mut rels = Vec::new();
+        let mut extents = Extents(Vec::new());
+        extents.add(Some((0, size_of::<Header>() as u64)), false);
+        extents.add(Some((table_at, table.len() as u64 * u64::from(header.e_shentsize(endian)))), false);
         for (index, section) in table.enumerate().skip(1) {
             let name = table.section_name(endian, section).map_err(broken(header_at(index)))?;
             let is_first_of_name = names.insert(name);
+            let is_patched = name == b".BTF.ext" || section.sh_flags(endian).0 & SHF_EXECINSTR.0 != 0;
+            extents.add(section.file_range(endian), is_patched);
             if is_ignored(section, endian, name) {
                 continue;
             }
@@ -109,12 +120,17 @@ impl<'data> Sections<'data> {
                             format!("section {} is not PROGBITS", String::from_utf8_lossy(name)),
                         );
                     }
-                    *(if name == b".BTF" { &mut this.btf } else { &mut this.btf_ext }) = Some(contents);
+                    if name == b".BTF" {
+                        this.btf = Some(contents);
+                    } else {
+                        (this.btf_ext, this.btf_ext_at) = (Some(contents), section.sh_offset(endian));
+                    }
                 }
                 _ if kind == SHT_PROGBITS && !contents.is_empty() => {
                     if section.sh_flags(endian).0 & SHF_EXECINSTR.0 != 0 {
                         code_of_section.insert(index.0, this.code.len());
-                        this.code.push(CodeSection { name, is_first_of_name, data: contents });
+                        let file_offset = section.sh_offset(endian);
+                        this.code.push(CodeSection { name, is_first_of_name, data: contents, file_offset });
                         this.add_programs(name, index.0, contents);
                     } else if matches!(
                         name,
@@ -141,6 +157,7 @@ impl<'data> Sections<'data> {
         let code_rels = rels.into_iter().filter_map(|(target, it)| Some((*code_of_section.get(&target)?, it)));
         this.code_rels = code_rels.collect();
         this.programs.sort_by_key(|it| (it.code, it.offset));
+        this.shares_bytes = extents.share_patched_bytes();
         Ok(this)
     }
 
@@ -216,6 +233,39 @@ impl<'data> Sections<'data> {
                 attach: AttachTarget::of_section(section),
             });
         }
+    }
+}
+
+/// What lies where in the file.
+struct Extents(Vec<Extent>);
+
+struct Extent {
+    start: u64,
+    end: u64,
+    /// Whether relocation writes to it.
+    is_patched: bool,
+}
+
+impl Extents {
+    /// Adds what is at an offset with a length, in bytes.
+    fn add(&mut self, range: Option<(u64, u64)>, is_patched: bool) {
+        if let Some((start, len)) = range.filter(|&(_, len)| len > 0) {
+            self.0.push(Extent { start, end: start.saturating_add(len), is_patched });
+        }
+    }
+
+    /// Whether something that relocation writes to has bytes in common with anything else.
+    fn share_patched_bytes(mut self) -> bool {
+        self.0.sort_by_key(|it| it.start);
+        let (mut end, mut patched_end) = (0, 0);
+        self.0.iter().any(|it| {
+            let shares = it.start < if it.is_patched { end } else { patched_end };
+            end = end.max(it.end);
+            if it.is_patched {
+                patched_end = patched_end.max(it.end);
+            }
+            shares
+        })
     }
 }
 

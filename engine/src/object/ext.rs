@@ -16,6 +16,19 @@ pub(super) struct BtfExt<'data> {
     endian: Endian,
     line_info: Vec<Block<'data>>,
     core_relo: Vec<Block<'data>>,
+    core_part: Option<CorePart<'data>>,
+}
+
+/// The CO-RE sub-section as it stands in the file: record size, then blocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CorePart<'data> {
+    pub(crate) endian: Endian,
+    /// Where it starts, in **bytes** within `.BTF.ext`.
+    pub(crate) at: usize,
+    /// All of it.
+    pub(crate) data: &'data [u8],
+    /// Whether function or line information has bytes in common with it.
+    pub(crate) shares_bytes: bool,
 }
 
 /// The records of one ELF section in one sub-section.
@@ -83,7 +96,21 @@ impl<'data> BtfExt<'data> {
         let line_info = sub(16, LINE_INFO_LEN)?;
         let core_relo =
             if hdr_len >= HEADER_LEN_CORE { sub(24, CORE_RELO_LEN)? } else { Vec::new() };
-        Ok(Self { endian, line_info, core_relo })
+        let range = |at: usize| field(at)..field(at) + field(at + 4);
+        let core = range(24);
+        let core_part = body.get(core.clone()).filter(|_| !core_relo.is_empty()).map(|data| CorePart {
+            endian,
+            at: hdr_len + core.start,
+            data,
+            shares_bytes: [range(8), range(16)]
+                .iter()
+                .any(|it| !it.is_empty() && it.start < core.end && core.start < it.end),
+        });
+        Ok(Self { endian, line_info, core_relo, core_part })
+    }
+
+    pub(super) fn core_part(&self) -> Option<CorePart<'data>> {
+        self.core_part
     }
 
     pub(super) fn core_relo_blocks(&self) -> &[Block<'data>] {
@@ -97,6 +124,37 @@ impl<'data> BtfExt<'data> {
             block: *block,
         };
         self.line_info.iter().map(block).collect()
+    }
+}
+
+impl CorePart<'_> {
+    /// The sub-section with those records alone for which `kept` holds, by their number in file order; blocks
+    /// without any are dropped. Empty if no record is left.
+    pub(crate) fn keeping(&self, mut kept: impl FnMut(usize) -> bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut number = 0;
+        // It was read the same way before.
+        let blocks = blocks(self.data, 0, self.endian, 0, self.data.len(), CORE_RELO_LEN);
+        for block in blocks.unwrap_or_default() {
+            let mut survivors = Vec::new();
+            let mut count = 0;
+            for record in block.records.chunks_exact(block.record_size) {
+                if kept(number) {
+                    survivors.extend_from_slice(record);
+                    count += 1;
+                }
+                number += 1;
+            }
+            if count > 0 {
+                out.extend(self.endian.u32_bytes(block.section_name_off));
+                out.extend(self.endian.u32_bytes(count));
+                out.append(&mut survivors);
+            }
+        }
+        if !out.is_empty() {
+            out.splice(..0, self.data.iter().take(4).copied());
+        }
+        out
     }
 }
 

@@ -24,6 +24,7 @@ pub use error::{ExtError, IgnoredBtf, ObjectError, Refusal};
 pub use externs::{Extern, ExternKind};
 
 use crate::btf::{Btf, TypeId};
+use crate::dialect::Rules;
 use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
 use crate::format::insn::INSN_LEN;
@@ -32,9 +33,12 @@ use crate::error::ResolveError;
 use elf::Sections;
 use ext::{BtfExt, LineBlock};
 
+pub(crate) use ext::CorePart;
+
 /// One BPF object.
 #[derive(Debug)]
 pub struct Object<'data> {
+    file: &'data [u8],
     endian: Endian,
     btf: Option<Arc<Btf<'data>>>,
     code: Vec<CodeSection<'data>>,
@@ -42,6 +46,9 @@ pub struct Object<'data> {
     callees: Vec<Vec<usize>>,
     relocs: Vec<Reloc<'data>>,
     root_count: usize,
+    core_part: Option<CorePart<'data>>,
+    btf_ext_at: u64,
+    shares_bytes: bool,
     lines: Vec<LineBlock<'data>>,
     externs: Vec<Extern<'data>>,
     refused: Option<Refusal>,
@@ -57,6 +64,8 @@ pub(crate) struct CodeSection<'data> {
     pub(crate) is_first_of_name: bool,
     /// Its instructions.
     pub(crate) data: &'data [u8],
+    /// Where they are in the file, in **bytes**.
+    pub(crate) file_offset: u64,
 }
 
 /// One function of an executable section: an entry program, or in `.text` a subprogram.
@@ -101,7 +110,7 @@ pub struct Reloc<'data> {
     pub access: &'data [u8],
     /// Number of the record within its block, as libbpf's messages count.
     pub number: u32,
-    /// What it asks, or why that cannot be told.
+    /// What it asks by libbpf's rules, or why that cannot be told.
     pub question: Result<Question<'data>, ResolveError>,
     /// Number of the root type among the object's distinct ones: candidates are listed once for each.
     pub(crate) root_slot: u32,
@@ -170,8 +179,9 @@ impl<'data> Object<'data> {
         }
         refused = refused.or_else(|| links::check(&sections));
         let callees = calls::callees(&sections);
-        let Sections { code, programs, .. } = sections;
+        let Sections { code, programs, btf_ext_at, shares_bytes, .. } = sections;
         let mut object = Self {
+            file: data,
             endian,
             btf,
             code,
@@ -179,6 +189,9 @@ impl<'data> Object<'data> {
             callees,
             relocs: Vec::new(),
             root_count: 0,
+            core_part: ext.as_ref().and_then(BtfExt::core_part),
+            btf_ext_at,
+            shares_bytes,
             lines: Vec::new(),
             externs,
             refused,
@@ -213,7 +226,7 @@ impl<'data> Object<'data> {
                     type_id,
                     access,
                     number,
-                    question: query::parse(btf, type_id, access, record.kind),
+                    question: query::parse(&Rules::LIBBPF, btf, type_id, access, record.kind),
                     root_slot: *root_slots.entry(type_id).or_insert(next_slot),
                     shares_slots: false,
                 });
@@ -258,6 +271,26 @@ impl<'data> Object<'data> {
         let tail = section.data.get(reloc.insn_off as usize..).unwrap_or_default();
         let is_ldimm64 = tail.first() == Some(&crate::format::insn::LDIMM64);
         tail.get(..if is_ldimm64 { 2 * INSN_LEN } else { INSN_LEN }).unwrap_or_default()
+    }
+
+    /// The bytes that it was read from.
+    pub fn file(&self) -> &'data [u8] {
+        self.file
+    }
+
+    /// Where byte `offset` of a program's section is in the file.
+    pub(crate) fn place_in_file(&self, program: &Program<'data>, offset: u64) -> Option<usize> {
+        usize::try_from(self.code.get(program.code)?.file_offset.checked_add(offset)?).ok()
+    }
+
+    /// The CO-RE records as they stand in the file, and where `.BTF.ext` starts there, in bytes.
+    pub(crate) fn core_part(&self) -> Option<(CorePart<'data>, usize)> {
+        Some((self.core_part?, usize::try_from(self.btf_ext_at).ok()?))
+    }
+
+    /// Whether instructions or records have bytes of the file in common with something else.
+    pub(crate) fn shares_bytes(&self) -> bool {
+        self.shares_bytes || self.core_part.is_some_and(|part| part.shares_bytes)
     }
 
     /// Byte order of the object.

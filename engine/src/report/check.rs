@@ -1,5 +1,6 @@
 //! Verdicts on the programs of one object on one kernel.
 
+use crate::dialect::Loader;
 use crate::error::ResolveError;
 use crate::kernel::Kernel;
 use crate::object::{Object, Reloc};
@@ -40,7 +41,7 @@ pub enum Effect {
     Applied,
     /// The instruction is poisoned; whether it can be reached has not been judged.
     PoisonedConditional,
-    /// The loader gives up on the object.
+    /// libbpf gives up on the object, the kernel on the program.
     Aborts,
     /// libbpf would not open the object.
     Refused,
@@ -71,7 +72,7 @@ pub struct Finding {
     pub message: String,
 }
 
-/// The record that makes the loader give up on an object.
+/// The record that makes the loader give up on an object, or the kernel on a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abort {
     /// Number of the record in [`Object::relocs`].
@@ -99,25 +100,32 @@ pub struct ProgramVerdict {
 ///
 /// Candidates are pruned by the records of autoloaded programs and of all subprograms, as when libbpf loads
 /// the object unasked. Each program with a leading `?` is judged in a fold of its own with itself switched
-/// on, and never bears on the others.
-pub fn check_object(object: &Object<'_>, kernel: &Kernel<'_>, modules: Modules) -> Vec<ProgramVerdict> {
+/// on, and never bears on the others. The kernel's own loader sees one program at a time, so there no program bears
+/// on another.
+pub fn check_object(
+    loader: Loader,
+    object: &Object<'_>,
+    kernel: &Kernel<'_>,
+    modules: Modules,
+) -> Vec<ProgramVerdict> {
     let programs = object.programs();
     let autoloaded = |reloc: &Reloc<'_>| {
         reloc.program.and_then(|it| programs.get(it)).is_none_or(|program| program.autoload)
     };
-    let shared = Fold::new(object, kernel, modules).run(autoloaded);
+    let alone = matches!(loader, Loader::Kernel(_));
+    let shared = Fold::by(loader, object, kernel, modules).run(|reloc| alone || autoloaded(reloc));
     let entries = programs.iter().enumerate().filter(|(_, it)| !it.is_subprogram);
     entries
         .map(|(number, program)| {
             let own;
-            let outcomes = if program.autoload || !has_records(object, number) {
+            let outcomes = if alone || program.autoload || !has_records(object, number) {
                 &shared
             } else {
-                own = Fold::new(object, kernel, modules)
+                own = Fold::by(loader, object, kernel, modules)
                     .run(|reloc| autoloaded(reloc) || reloc.program == Some(number));
                 &own
             };
-            judge(object, kernel, number, outcomes, modules)
+            judge(object, kernel, number, outcomes, modules, alone)
         })
         .collect()
 }
@@ -132,6 +140,7 @@ fn judge(
     program: usize,
     outcomes: &[Outcome],
     modules: Modules,
+    alone: bool,
 ) -> ProgramVerdict {
     let mut this = ProgramVerdict {
         program,
@@ -156,12 +165,12 @@ fn judge(
         let is_own = reloc.program.is_some_and(|it| linked.contains(&it));
         match outcome {
             Outcome::Skipped => {}
-            Outcome::Fatal(error) => this.abort(number, *error),
+            Outcome::Fatal(error) if is_own || !alone => this.abort(number, *error),
             Outcome::Decided(decision) if is_own => this.decided(kernel, modules, number, decision),
             Outcome::ModuleDependent(answers) => {
                 // A module in which the record is fatal ends the load of everything.
                 let fatal = answers.iter().any(|it| matches!(it.outcome, Outcome::Fatal(_)));
-                if is_own || fatal {
+                if is_own || fatal && !alone {
                     let modules: Vec<_> = answers
                         .iter()
                         .filter_map(|it| kernel.modules.get(it.module as usize))
@@ -174,7 +183,7 @@ fn judge(
                     this.add(Verdict::Conditional, Finding { code, effect, reloc: Some(number), message });
                 }
             }
-            Outcome::Decided(_) => {}
+            Outcome::Decided(_) | Outcome::Fatal(_) => {}
         }
     }
     this.assumptions.sort();

@@ -4,11 +4,10 @@
 
 use super::Budget;
 use crate::btf::{Btf, TypeId};
+use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::btf::Kind;
 
-/// Nested prototypes that libbpf follows (the kernel: 2).
-const LEVEL_MAX: u32 = 32;
 /// Steps along pointers, arrays and return types that libbpf takes at each level.
 const CHAIN_MAX: u32 = 32;
 
@@ -16,17 +15,22 @@ const MALFORMED: ResolveError = ResolveError::TargetMalformed { errno: -22 };
 
 /// Whether the two roots, which share an essential name, are compatible.
 pub(super) fn types_are_compat(
+    rules: &Rules,
     local: &Btf<'_>,
     local_id: TypeId,
     target: &Btf<'_>,
     target_id: TypeId,
     budget: &mut Budget,
 ) -> Result<bool, ResolveError> {
+    if !rules.compares_types {
+        return Err(ResolveError::LoaderUnsupported);
+    }
     // libbpf also compares the kinds of the unskipped roots; candidates were chosen by just that.
-    Compat { local, target, budget }.types(local_id, target_id, LEVEL_MAX)
+    Compat { rules, local, target, budget }.types(local_id, target_id, rules.level_max)
 }
 
 struct Compat<'a, 'l, 't> {
+    rules: &'a Rules,
     local: &'a Btf<'l>,
     target: &'a Btf<'t>,
     budget: &'a mut Budget,
@@ -47,6 +51,9 @@ impl Compat<'_, '_, '_> {
                 return Ok(false);
             }
             match local.kind {
+                Kind::Enum | Kind::Enum64 if !self.rules.enum64 => {
+                    return Ok((local.kind, target.kind) == (Kind::Enum, Kind::Enum));
+                }
                 Kind::Void
                 | Kind::Struct
                 | Kind::Union

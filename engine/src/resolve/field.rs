@@ -4,6 +4,7 @@
 
 use super::{Budget, Missing, Why};
 use crate::btf::{Btf, Type, TypeId, essential_name};
+use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::btf::Kind;
 use crate::query::{FieldCompat, Leaf, SPEC_MAX_LEN, Step};
@@ -23,7 +24,8 @@ struct Search<'a, 'data> {
 }
 
 /// Follows `steps` from `root`; the outer error is fatal, the inner one says what is missing.
-pub(super) fn find(
+pub(crate) fn find(
+    rules: &Rules,
     steps: &[Step<'_>],
     btf: &Btf<'_>,
     root: TypeId,
@@ -66,7 +68,7 @@ pub(super) fn find(
                 // QUIRK: the size is needed even for index 0, so a candidate that has none (a typedef of a
                 // forward declaration) ends the load.
                 let size = btf
-                    .resolve_size(id)
+                    .size_by(rules.sizes, id)
                     .map_err(|error| ResolveError::TargetMalformed { errno: error.errno() })?;
                 // QUIRK: kept in an int there; from 2 GiB on it looks like a negative errno.
                 if size.cast_signed() < 0 {

@@ -1,24 +1,29 @@
-//! The `libbpf` dialect: the records of one object in order, on one kernel.
+//! The records of one object in order, on one kernel, as a loader relocates them.
 //!
-//! Candidates are listed once for each local root type id, and every record that some of them match drops
-//! the others for good (QUIRK, spec 5.4). So an answer depends on the records before it, and records are
-//! folded in file order. After a fatal record libbpf stops; here the later ones are answered as if the
+//! In the `libbpf` dialect candidates are listed once for each local root type id, and every record that some of
+//! them match drops the others for good (QUIRK, spec 5.4). So an answer depends on the records before it, and
+//! records are folded in file order. After a fatal record libbpf stops; here the later ones are answered as if the
 //! record had not been there.
 //!
-//! Source: `bpf_object__relocate_core`, `bpf_core_calc_relo_insn`, libbpf; spec section 8.
+//! In the `kernel` dialect every record starts with a fresh list. Programs are loaded one by one there, so a fatal
+//! record ends the load of its own program only, and a record inside no program is never handed to the kernel.
+//!
+//! Source: `bpf_object__relocate_core`, `bpf_core_calc_relo_insn`, libbpf; `bpf_core_apply`, Linux; spec
+//! sections 8 and 11.
 
 use hashbrown::HashMap;
 use smallvec::{SmallVec, smallvec};
 
 use super::{Budget, Found, Match, Missing, Why, on_candidate};
 use crate::btf::TypeId;
+use crate::dialect::{Loader, Rules};
 use crate::error::ResolveError;
 use crate::format::btf_ext::RelocKind;
 use crate::format::insn::{INSN_LEN, Insn};
 use crate::kernel::{Candidate, Candidates, Kernel};
 use crate::object::{Object, Reloc};
 use crate::patch::{Edit, patch_insn};
-use crate::query::Query;
+use crate::query::{self, Query, Question};
 use crate::value::Value;
 
 /// How modules are looked at when vmlinux lacks a type.
@@ -208,6 +213,7 @@ pub struct Fold<'a, 'data> {
     object: &'a Object<'data>,
     kernel: &'a Kernel<'a>,
     modules: Modules,
+    rules: Rules,
     /// By root slot: the lists to ask. More than one only where modules are judged each alone.
     lists: Vec<Option<SmallVec<[List; 1]>>>,
     /// Slots written by earlier records, by section and byte offset. Kept only for records that share slots.
@@ -216,10 +222,21 @@ pub struct Fold<'a, 'data> {
 }
 
 impl<'a, 'data> Fold<'a, 'data> {
-    /// Starts with full candidate lists and the instructions as in the file.
+    /// Starts with full candidate lists and the instructions as in the file, by libbpf's rules.
     pub fn new(object: &'a Object<'data>, kernel: &'a Kernel<'a>, modules: Modules) -> Self {
+        Self::by(Loader::Libbpf, object, kernel, modules)
+    }
+
+    /// The same by the rules of any loader.
+    pub fn by(
+        loader: Loader,
+        object: &'a Object<'data>,
+        kernel: &'a Kernel<'a>,
+        modules: Modules,
+    ) -> Self {
+        let rules = Rules::of(loader, kernel.vmlinux.btf.pointer_size());
         let lists = (0..object.root_count()).map(|_| None).collect();
-        Self { object, kernel, modules, lists, written: HashMap::new(), budget: Budget::new() }
+        Self { object, kernel, modules, rules, lists, written: HashMap::new(), budget: Budget::new() }
     }
 
     /// Folds all records for which `active` holds; the others are skipped and leave no trace.
@@ -229,6 +246,7 @@ impl<'a, 'data> Fold<'a, 'data> {
             .relocs()
             .iter()
             .map(|reloc| match reloc.placement_error() {
+                _ if self.rules.in_kernel && (reloc.program.is_none() || !active(reloc)) => Outcome::Skipped,
                 // libbpf meets these before it looks for the program and whether it is loaded.
                 Some(error) => Outcome::Fatal(error),
                 None if active(reloc) => self.record(reloc),
@@ -241,7 +259,16 @@ impl<'a, 'data> Fold<'a, 'data> {
     fn record(&mut self, reloc: &Reloc<'data>) -> Outcome {
         self.budget.next_record();
         let Some(site) = self.object.site(reloc) else { return Outcome::Skipped };
+        let own;
         let question = match &reloc.question {
+            // What the record asks was computed by libbpf's rules.
+            _ if self.rules.in_kernel => {
+                own = self.question_in_kernel(reloc);
+                &own
+            }
+            question => question,
+        };
+        let question = match question {
             Ok(question) => question,
             Err(error) => return Outcome::Fatal(*error),
         };
@@ -257,7 +284,7 @@ impl<'a, 'data> Fold<'a, 'data> {
                     Err(error) => Outcome::Fatal(error),
                 }
             }
-            Some(query) => self.ask(reloc, query, slots),
+            Some(query) => self.ask(reloc, question, query, slots),
         };
         if reloc.shares_slots
             && let Outcome::Decided(decision) = &outcome
@@ -269,6 +296,14 @@ impl<'a, 'data> Fold<'a, 'data> {
         outcome
     }
 
+    fn question_in_kernel(&self, reloc: &Reloc<'data>) -> Result<Question<'data>, ResolveError> {
+        if reloc.kind == Some(RelocKind::TypeMatches) && !self.rules.type_matches {
+            return Err(ResolveError::UnknownKind { kind: reloc.raw_kind });
+        }
+        let btf = self.object.btf().ok_or(ResolveError::LocalTypeUnusable)?;
+        query::parse(&self.rules, btf, reloc.type_id, reloc.access, reloc.raw_kind)
+    }
+
     fn slot(&self, section: usize, offset: u32, in_file: [u8; INSN_LEN]) -> [u8; INSN_LEN] {
         if self.written.is_empty() {
             return in_file;
@@ -277,17 +312,23 @@ impl<'a, 'data> Fold<'a, 'data> {
     }
 
     /// Asks the candidates of the record's root, module by module if so wanted.
-    fn ask(&mut self, reloc: &Reloc<'data>, query: &Query<'data>, slots: Slots) -> Outcome {
+    fn ask(
+        &mut self,
+        reloc: &Reloc<'data>,
+        question: &Question<'data>,
+        query: &Query<'data>,
+        slots: Slots,
+    ) -> Outcome {
         let slot = reloc.root_slot as usize;
         let mut lists = match self.lists.get_mut(slot).and_then(Option::take) {
             Some(lists) => lists,
-            None => self.candidate_lists(query),
+            None => self.candidate_lists(reloc, query),
         };
         let mut outcomes: SmallVec<[(Option<u32>, Outcome); 1]> = lists
             .iter_mut()
             .map(|list| {
                 let module = list.all.first().and_then(|candidate| candidate.module);
-                let outcome = match self.ask_list(reloc, query, slots, list) {
+                let outcome = match self.ask_list(reloc, question, query, slots, list) {
                     Ok(decision) => Outcome::Decided(decision),
                     Err(error) => Outcome::Fatal(error),
                 };
@@ -313,13 +354,17 @@ impl<'a, 'data> Fold<'a, 'data> {
     }
 
     /// The lists that a root starts with: one, but for modules that are judged each alone.
-    fn candidate_lists(&self, query: &Query<'_>) -> SmallVec<[List; 1]> {
+    fn candidate_lists(&self, reloc: &Reloc<'data>, query: &Query<'_>) -> SmallVec<[List; 1]> {
         let list = |all: Candidates| List { live: all.clone(), all };
-        let vmlinux = self.kernel.vmlinux_candidates(&query.root);
+        let vmlinux = self.of_root_kind(reloc, self.kernel.vmlinux_candidates(&query.root));
         if !vmlinux.is_empty() || self.kernel.modules.is_empty() {
             return smallvec![list(vmlinux)];
         }
-        let by_module = self.kernel.module_candidates(&query.root);
+        let by_module = self
+            .kernel
+            .module_candidates(&query.root)
+            .map(|candidates| self.of_root_kind(reloc, candidates))
+            .filter(|candidates| !candidates.is_empty());
         let lists: SmallVec<[List; 1]> = match self.modules {
             Modules::Each => by_module.map(list).collect(),
             Modules::All => smallvec![list(by_module.flatten().collect())],
@@ -327,19 +372,28 @@ impl<'a, 'data> Fold<'a, 'data> {
         if lists.is_empty() { smallvec![list(Candidates::new())] } else { lists }
     }
 
-    /// libbpf's `bpf_core_calc_relo_insn` and `bpf_core_patch_insn`. The list is pruned only on success.
+    /// In the kernel an ENUM is no candidate for an ENUM64, nor the other way round.
+    fn of_root_kind(&self, reloc: &Reloc<'data>, mut candidates: Candidates) -> Candidates {
+        if self.rules.in_kernel
+            && let Some(local) = self.object.btf().and_then(|btf| btf.ty(reloc.type_id))
+        {
+            let kind = |it: Candidate| self.kernel.btf_of(it).ty(it.id).map(|ty| ty.kind);
+            candidates.retain(|it| kind(*it) == Some(local.kind));
+        }
+        candidates
+    }
+
+    /// libbpf's `bpf_core_calc_relo_insn` and `bpf_core_patch_insn`. libbpf prunes the list on
+    /// success.
     fn ask_list(
         &mut self,
         reloc: &Reloc<'data>,
+        question: &Question<'data>,
         query: &Query<'data>,
         slots: Slots,
         list: &mut List,
     ) -> Result<Decision, ResolveError> {
         let kind = reloc.kind.ok_or(ResolveError::UnknownKind { kind: reloc.raw_kind })?;
-        let local = || match &reloc.question {
-            Ok(question) => question.local,
-            Err(error) => Err(*error),
-        };
         let mut matching = Candidates::new();
         let mut best: Option<(Found, Value)> = None;
         let mut furthest: Option<Missing> = None;
@@ -354,7 +408,7 @@ impl<'a, 'data> Fold<'a, 'data> {
                     continue;
                 }
             };
-            local()?;
+            question.local?;
             let value = found.value.map_err(ResolveError::on_target_side)?;
             match best {
                 None => best = Some((found, value)),
@@ -371,7 +425,7 @@ impl<'a, 'data> Fold<'a, 'data> {
             }
             matching.push(candidate);
         }
-        let local = local()?;
+        let local = question.local?;
         if let Some((_, value)) = best {
             let code = match kind.is_existence_query() {
                 true => Code::PresentAsQueried,
@@ -380,7 +434,9 @@ impl<'a, 'data> Fold<'a, 'data> {
             };
             let edit = Edit { local, target: Some(value) };
             let decision = self.decide(slots, &edit, matching.first().copied(), code)?;
-            list.live = matching;
+            if !self.rules.in_kernel {
+                list.live = matching;
+            }
             return Ok(decision);
         }
         let reason = self.why_unresolved(query, kind, list, furthest);
@@ -405,7 +461,7 @@ impl<'a, 'data> Fold<'a, 'data> {
         kind: RelocKind,
         candidate: Candidate,
     ) -> Result<Match, ResolveError> {
-        on_candidate(query, kind, self.kernel.btf_of(candidate), candidate.id, &mut self.budget)
+        on_candidate(&self.rules, query, kind, self.kernel.btf_of(candidate), candidate.id, &mut self.budget)
     }
 
     fn why_unresolved(
@@ -435,7 +491,7 @@ impl<'a, 'data> Fold<'a, 'data> {
         let endian = self.object.endian();
         let first = Insn::decode(slots.first, endian);
         let second = slots.second.map(|bytes| Insn::decode(bytes, endian));
-        let patched = patch_insn(first, second, edit)?;
+        let patched = patch_insn(&self.rules, first, second, edit)?;
         let mut insn = InsnBytes::from_slice(&patched.first.encode(endian));
         if first.is_ldimm64()
             && let Some(second) = patched.second

@@ -7,11 +7,10 @@ use smallvec::SmallVec;
 
 use super::Budget;
 use crate::btf::{Btf, Type, TypeId, essential_name};
+use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::btf::Kind;
 
-/// Nested members and parameters that libbpf follows (the kernel: 2).
-const LEVEL_MAX: u32 = 32;
 /// Steps along pointers, arrays and return types that libbpf takes at each level.
 const CHAIN_MAX: u32 = 32;
 
@@ -19,13 +18,14 @@ const MALFORMED: ResolveError = ResolveError::TargetMalformed { errno: -22 };
 
 /// Whether the target's root has everything that the local root has.
 pub(super) fn types_match(
+    rules: &Rules,
     local: &Btf<'_>,
     local_id: TypeId,
     target: &Btf<'_>,
     target_id: TypeId,
     budget: &mut Budget,
 ) -> Result<bool, ResolveError> {
-    Matcher { local, target, budget }.types(local_id, target_id, false, LEVEL_MAX)
+    Matcher { local, target, budget }.types(local_id, target_id, false, rules.level_max)
 }
 
 /// Numbers of members or enumerators by essential name.

@@ -1,8 +1,8 @@
 //! Decides one query on one candidate type, and folds the answers over an object's records.
 //!
 //! [`on_candidate`] is pure: it takes a query and a type, and returns a [`Match`]. It does not know where
-//! candidates come from, does no I/O and allocates nothing for each candidate. [`Fold`] is the `libbpf`
-//! dialect on top: candidate lists in record order, agreement, pruning, patching.
+//! candidates come from, does no I/O and allocates nothing for each candidate. [`Fold`] is what a loader does on top:
+//! candidate lists in record order, agreement, pruning (libbpf only), patching.
 //!
 //! Source: `src/relo_core.c`, libbpf; spec sections 5 to 9.
 
@@ -13,9 +13,11 @@ mod fold;
 mod matches;
 
 pub use budget::Budget;
+pub(crate) use field::find as find_place;
 pub use fold::{Code, Decision, Fold, InsnBytes, ModuleOutcome, Modules, Outcome};
 
 use crate::btf::{Btf, TypeId, essential_name};
+use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::btf_ext::RelocKind;
 use crate::query::{Ask, Query};
@@ -63,13 +65,14 @@ pub enum Why {
     NoEnumerator,
 }
 
-/// Asks `query` of type `root` of the target `btf`.
+/// Asks `query` of type `root` of the target `btf`, by the rules of a loader.
 ///
 /// `budget` bounds the work; it is spent by hostile types only.
 ///
 /// # Errors
-/// What libbpf calls an error while matching a candidate: it ends the load, other candidates or not.
+/// What the loader calls an error while matching a candidate: it ends the load, other candidates or not.
 pub fn on_candidate(
+    rules: &Rules,
     query: &Query<'_>,
     kind: RelocKind,
     btf: &Btf<'_>,
@@ -77,18 +80,18 @@ pub fn on_candidate(
     budget: &mut Budget,
 ) -> Result<Match, ResolveError> {
     let place = match &query.ask {
-        Ask::Field(steps) => field::find(steps, btf, root, budget)?,
+        Ask::Field(steps) => field::find(rules, steps, btf, root, budget)?,
         Ask::Enumerator(essential) => find_enumerator(essential, btf, root)?,
         Ask::TypeCompat(local) => {
-            type_place(compat::types_are_compat(&local.btf, local.id, btf, root, budget)?, root)
+            type_place(compat::types_are_compat(rules, &local.btf, local.id, btf, root, budget)?, root)
         }
         Ask::TypeMatches(local) => {
-            type_place(matches::types_match(&local.btf, local.id, btf, root, budget)?, root)
+            type_place(matches::types_match(rules, &local.btf, local.id, btf, root, budget)?, root)
         },
     };
     Ok(match place {
         Ok(place) => {
-            Match::Found(Found { bit_offset: place.bit_offset, value: value::of(btf, kind, &place) })
+            Match::Found(Found { bit_offset: place.bit_offset, value: value::of(rules, btf, kind, &place) })
         }
         Err(missing) => Match::Missing(missing),
     })

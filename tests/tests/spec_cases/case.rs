@@ -1,6 +1,7 @@
 //! How one row of the table is built and judged.
 
 use btfleet_engine::btf::Btf;
+use btfleet_engine::dialect::Loader;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{Object, Reloc};
 use btfleet_engine::resolve::{Code, Decision, Fold, Modules, Outcome};
@@ -49,6 +50,8 @@ pub(crate) fn v(value: u64) -> Expect {
 /// One row: types on both sides, records, and what they have to come to.
 pub(crate) struct Case {
     pub(crate) order: ByteOrder,
+    /// Who relocates; libbpf unless a row says otherwise.
+    pub(crate) loader: Loader,
     /// The program's types.
     pub(crate) local: BtfBuilder,
     /// The types of vmlinux.
@@ -69,6 +72,7 @@ impl Case {
     fn new(order: ByteOrder) -> Self {
         Self {
             order,
+            loader: Loader::Libbpf,
             local: BtfBuilder::new(order),
             target: BtfBuilder::new(order),
             modules: Vec::new(),
@@ -151,7 +155,8 @@ impl Case {
             kernel.add_module(format!("m{number}"), module).expect("the row's module is BTF");
         }
         let active = self.active;
-        let outcomes = Fold::new(&object, &kernel, Modules::All).run(|reloc| active(&object, reloc));
+        let outcomes = Fold::by(self.loader, &object, &kernel, Modules::All)
+            .run(|reloc| active(&object, reloc));
         if outcomes.len() != self.expected.len() {
             self.failures.push(format!("{} outcomes, expected {}", outcomes.len(), self.expected.len()));
         }

@@ -1,0 +1,569 @@
+//! `btfleet explain`: one record or one program on one kernel, for a reader who knows C and not CO-RE.
+
+use btfleet_engine::batch::Batch;
+use btfleet_engine::explain::{
+    CandidateReport, CandidateState, Explanation, Layout, Side, explain, show_offset,
+};
+use btfleet_engine::kernel::Kernel;
+use btfleet_engine::object::{Object, Reloc};
+use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use serde_json::{Value, json};
+
+use crate::args::{ExplainArgs, ExplainFormat, Format, InputArgs};
+use crate::load::{Files, Inputs};
+use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural};
+
+/// Records listed, and candidates shown, before it says how many more there are.
+const RECORDS_SHOWN: usize = 12;
+const CANDIDATES_SHOWN: usize = 3;
+/// Columns of the local side's layout, where both stand side by side.
+const LAYOUT_WIDTH: usize = 44;
+
+/// What is being explained, and how it is called.
+struct Subject<'a> {
+    object_name: &'a str,
+    kernel_name: &'a str,
+    object: &'a Object<'a>,
+    kernel: &'a Kernel<'a>,
+    modules: Modules,
+}
+
+pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
+    let batch = Batch::new(1).map_err(Failure::System)?;
+    let input_args = InputArgs {
+        objects: vec![args.object.clone()],
+        kernels: vec![args.kernel.clone()],
+        modules: args.modules,
+        format: Format::Table,
+        jobs: 1,
+    };
+    let files = Files::read(&input_args, &batch)?;
+    let inputs = files.parse(&batch);
+    let Some(subject) = subject(&inputs, args)? else { return Ok(Exit::NotJudged) };
+    let selected = select(subject.object, args);
+    if selected.is_empty() {
+        return Err(no_such_record(&subject, args));
+    }
+    let mut out = Output::new();
+    match args.format {
+        ExplainFormat::Json => {
+            let explained = |&number: &usize| {
+                let reloc = subject.object.relocs().get(number)?;
+                Some(to_json(
+                    &subject,
+                    reloc,
+                    &explain(subject.object, subject.kernel, subject.modules, number)?,
+                ))
+            };
+            let records: Vec<Value> = selected.iter().filter_map(explained).collect();
+            let all = json!({
+                "v": 1,
+                "t": "explain",
+                "object": subject.object_name,
+                "kernel": subject.kernel_name,
+                "records": records,
+            });
+            let text = serde_json::to_string_pretty(&all).map_err(|it| Failure::System(it.to_string()))?;
+            out.line(&text)?;
+        }
+        ExplainFormat::Text => text(&mut out, &subject, &selected, args)?,
+    }
+    out.finish()?;
+    Ok(Exit::Fine)
+}
+
+/// The one object and the one kernel; `None` if they cannot be read or judged together, which has been told.
+fn subject<'a>(inputs: &'a Inputs<'a>, args: &ExplainArgs) -> Result<Option<Subject<'a>>, Failure> {
+    for (count, what, arg) in
+        [(inputs.objects.len(), "object", &args.object), (inputs.kernels.len(), "kernel", &args.kernel)]
+    {
+        if count > 1 {
+            let arg = arg.to_string_lossy();
+            return Err(Failure::Usage(format!("{arg} names {}; explain takes one", plural(count, what))));
+        }
+    }
+    if let Some(why) = inputs.mismatch(0, 0) {
+        message(&format!("btfleet: {why}"));
+        return Ok(None);
+    }
+    let (Some(object), Some(kernel)) = (inputs.objects.first(), inputs.kernels.first()) else {
+        return Ok(None);
+    };
+    Ok(Some(Subject {
+        object_name: inputs.object_names.first().map_or("", String::as_str),
+        kernel_name: inputs.kernel_names.first().copied().unwrap_or_default(),
+        object,
+        kernel,
+        modules: args.modules.into(),
+    }))
+}
+
+fn program_name(object: &Object<'_>, reloc: &Reloc<'_>) -> Option<String> {
+    let program = object.programs().get(reloc.program?)?;
+    Some(String::from_utf8_lossy(program.name).into_owned())
+}
+
+/// Numbers of the records that were asked for.
+fn select(object: &Object<'_>, args: &ExplainArgs) -> Vec<usize> {
+    let wanted = |reloc: &Reloc<'_>| {
+        let section = String::from_utf8_lossy(reloc.section);
+        args.section.as_ref().is_none_or(|it| *it == section)
+            && args.insn.is_none_or(|it| it == reloc.insn_off)
+            && args.program.as_ref().is_none_or(|it| program_name(object, reloc).as_ref() == Some(it))
+    };
+    let numbered = object.relocs().iter().enumerate();
+    numbered.filter(|(_, reloc)| wanted(reloc)).map(|(number, _)| number).collect()
+}
+
+/// Lists the records that there are, as near to what was asked for as possible.
+fn no_such_record(subject: &Subject<'_>, args: &ExplainArgs) -> Failure {
+    let object = subject.object;
+    if object.relocs().is_empty() {
+        return Failure::Usage(format!("{} has no CO-RE records", subject.object_name));
+    }
+    let mut near = select(object, &ExplainArgs { insn: None, ..args.clone() });
+    if near.is_empty() {
+        near = (0..object.relocs().len()).collect();
+    }
+    let mut text = String::from("there is no such record; these there are:");
+    for reloc in near.iter().take(40).filter_map(|it| object.relocs().get(*it)) {
+        let section = String::from_utf8_lossy(reloc.section);
+        let program = program_name(object, reloc).unwrap_or_else(|| "no program".into());
+        text.push_str(&format!(
+            "\n  --section '{section}' --insn {}  ({program}: {})",
+            reloc.insn_off,
+            object.path(reloc)
+        ));
+    }
+    if near.len() > 40 {
+        text.push_str(&format!("\n  … and {} more", near.len() - 40));
+    }
+    Failure::Usage(text)
+}
+
+fn is_problem(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Skipped => false,
+        Outcome::Fatal(_) | Outcome::ModuleDependent(_) => true,
+        Outcome::Decided(decision) => decision.poisoned,
+    }
+}
+
+fn text(
+    out: &mut Output,
+    subject: &Subject<'_>,
+    selected: &[usize],
+    args: &ExplainArgs,
+) -> Result<(), Failure> {
+    let outcomes = Fold::new(subject.object, subject.kernel, subject.modules).run(|_| true);
+    let problems: Vec<usize> =
+        selected.iter().copied().filter(|it| outcomes.get(*it).is_some_and(is_problem)).collect();
+    let groups = group(subject.object, &outcomes, &problems);
+    let full = if selected.len() == 1 || args.insn.is_some() || args.verbose {
+        selected
+    } else if groups.len() == 1 {
+        problems.get(..1).unwrap_or_default()
+    } else {
+        &[]
+    };
+    if !full.is_empty() {
+        for (nth, &number) in full.iter().enumerate() {
+            if nth > 0 {
+                out.line("")?;
+            }
+            one(out, subject, number, args.verbose)?;
+        }
+        if full.len() < selected.len() {
+            let alike = problems.len().saturating_sub(full.len());
+            let fine = selected.len() - problems.len().max(full.len());
+            let mut rest = String::new();
+            if alike > 0 {
+                rest.push_str(&format!(
+                    "\n{} more of the same: --verbose shows them.",
+                    plural(alike, "record")
+                ));
+            }
+            match fine {
+                0 => {}
+                1 => rest.push_str("\nThe other record resolves."),
+                fine => rest.push_str(&format!("\nThe other {fine} records resolve.")),
+            }
+            out.line(&paint(DIM, &rest))?;
+        }
+        return Ok(());
+    }
+    let what = args.program.as_ref().map_or(subject.object_name, String::as_str);
+    out.line(&format!("{} on {}", paint(HEAD, what), subject.kernel_name))?;
+    if problems.is_empty() {
+        out.line(&format!("{} {} resolve.", paint(GOOD, "All"), plural(selected.len(), "record")))?;
+        return Ok(());
+    }
+    out.line(&format!("{} of {} do not resolve:", problems.len(), plural(selected.len(), "record")))?;
+    for records in groups.iter().take(RECORDS_SHOWN) {
+        let Some(&number) = records.first() else { continue };
+        let (Some(reloc), Some(explanation)) = (
+            subject.object.relocs().get(number),
+            explain(subject.object, subject.kernel, subject.modules, number),
+        ) else {
+            continue;
+        };
+        let section = String::from_utf8_lossy(reloc.section);
+        out.line("")?;
+        out.line(&format!(
+            "{} {}{}",
+            code_of(&explanation.outcome),
+            paint(HEAD, &subject.object.path(reloc)),
+            source(subject.object, reloc)
+        ))?;
+        if let Some(first) = explanation.candidates.first() {
+            out.line(&format!("    {}", candidate_line(subject.object, first)))?;
+        }
+        if let Some(nearest) = explanation.nearest.first() {
+            out.line(&format!("    nearest: {nearest}"))?;
+        }
+        let alike = match records.len() {
+            1 => String::new(),
+            count => format!(", and {} more of the same", plural(count - 1, "record")),
+        };
+        out.line(&paint(DIM, &format!("    more: --section '{section}' --insn {}{alike}", reloc.insn_off)))?;
+    }
+    if groups.len() > RECORDS_SHOWN {
+        out.line(&format!("\n… and {} more; --verbose explains all", groups.len() - RECORDS_SHOWN))?;
+    }
+    Ok(())
+}
+
+/// Records that fail in the same way at the same path, the first of each in their order.
+fn group(object: &Object<'_>, outcomes: &[Outcome], problems: &[usize]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
+    for &number in problems {
+        let (Some(reloc), Some(outcome)) = (object.relocs().get(number), outcomes.get(number)) else {
+            continue;
+        };
+        let key = format!("{} {}", plain_code(outcome), object.path(reloc));
+        match groups.iter_mut().find(|(it, _)| *it == key) {
+            Some((_, records)) => records.push(number),
+            None => groups.push((key, vec![number])),
+        }
+    }
+    groups.into_iter().map(|(_, records)| records).collect()
+}
+
+fn plain_code(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Skipped => "skipped",
+        Outcome::Fatal(error) => error.code(),
+        Outcome::ModuleDependent(_) => "module-dependent",
+        Outcome::Decided(decision) => decision.code.name(),
+    }
+}
+
+fn code_of(outcome: &Outcome) -> String {
+    let style = match outcome {
+        Outcome::Skipped => DIM,
+        Outcome::Fatal(_) => BAD,
+        Outcome::ModuleDependent(_) => WARN,
+        Outcome::Decided(decision) if decision.poisoned => WARN,
+        Outcome::Decided(_) => GOOD,
+    };
+    paint(style, plain_code(outcome))
+}
+
+fn source(object: &Object<'_>, reloc: &Reloc<'_>) -> String {
+    match object.source_line(reloc) {
+        Some(line) => format!("  at {}:{}", String::from_utf8_lossy(line.file), line.line),
+        None => String::new(),
+    }
+}
+
+/// One record in full: at most a screen.
+fn one(out: &mut Output, subject: &Subject<'_>, number: usize, verbose: bool) -> Result<(), Failure> {
+    let object = subject.object;
+    let (Some(reloc), Some(it)) =
+        (object.relocs().get(number), explain(object, subject.kernel, subject.modules, number))
+    else {
+        return Ok(());
+    };
+    let program = program_name(object, reloc).unwrap_or_else(|| "no program".into());
+    let section = String::from_utf8_lossy(reloc.section);
+    out.line(&format!("{} in {program} ({section}+{})", paint(HEAD, &object.path(reloc)), reloc.insn_off))?;
+    if let Some(line) = object.source_line(reloc) {
+        let text = String::from_utf8_lossy(line.text);
+        out.line(&format!("{}:{}: {}", String::from_utf8_lossy(line.file), line.line, text.trim()))?;
+    }
+    out.line(&format!("on {}: {}{}", subject.kernel_name, code_of(&it.outcome), reason(&it.outcome)))?;
+    out.line("")?;
+    out.line(&it.meaning)?;
+    for step in &it.advice {
+        out.line(&format!("  → {step}"))?;
+    }
+    out.line("")?;
+
+    out.line(&format!("{}  {}: {}", paint(HEAD, "wanted "), kind_in_words(reloc), side_line(&it.local)))?;
+    if let (Some(side), true) = (&it.target, it.candidates.iter().any(is_match)) {
+        out.line(&format!("{}  {}", paint(HEAD, "kernel "), side_line(side)))?;
+    }
+    if it.candidates.is_empty() && matches!(it.outcome, Outcome::Decided(_)) && reloc.question.is_ok() {
+        let none = "has no type of that name and kind";
+        if !matches!(&it.outcome, Outcome::Decided(decision) if decision.new == Some(decision.orig)) {
+            out.line(&format!("{}  {none}", paint(HEAD, "kernel ")))?;
+        }
+    }
+    let shown = if verbose { it.candidates.len() } else { CANDIDATES_SHOWN };
+    for candidate in it.candidates.iter().take(shown) {
+        out.line(&format!("{}  {}", paint(HEAD, "looked "), candidate_line(object, candidate)))?;
+    }
+    if it.candidates.len() > shown {
+        out.line(&format!("         … and {} more", it.candidates.len() - shown))?;
+    }
+    if !it.nearest.is_empty() {
+        out.line(&format!("{}  {}", paint(HEAD, "nearest"), it.nearest.join(", ")))?;
+    }
+    if let Some(validate) = &it.validate {
+        out.line(&format!("{}  {validate}", paint(HEAD, "checked")))?;
+    }
+    let after = it.insn_after.as_ref().map(|after| format!("  →  {after}")).unwrap_or_default();
+    out.line(&format!("{}  {}{after}", paint(HEAD, "insn   "), it.insn_before))?;
+    for quirk in &it.quirks {
+        out.line(&format!("{}  {quirk}", paint(HEAD, "note   ")))?;
+    }
+    layouts(out, &it)?;
+    if !it.log.is_empty() {
+        out.line("")?;
+        let heading = match it.outcome {
+            Outcome::Fatal(_) => "libbpf logs",
+            _ => "libbpf logs, if the verifier reaches it",
+        };
+        out.line(&paint(HEAD, heading))?;
+        for line in &it.log {
+            out.line(&format!("  {line}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_match(candidate: &CandidateReport) -> bool {
+    matches!(candidate.state, CandidateState::Matches { .. } | CandidateState::DroppedBy(_))
+}
+
+fn reason(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Fatal(error) => format!(" (libbpf: {}), {error}", error.errno()),
+        Outcome::Decided(decision) => {
+            let because = decision.reason.map(|it| format!(" ({})", it.name())).unwrap_or_default();
+            match decision.new {
+                _ if decision.poisoned => format!(", {} → poison", decision.orig),
+                Some(new) if new != decision.orig => format!(", {} → {new}{because}", decision.orig),
+                _ => because,
+            }
+        }
+        _ => String::new(),
+    }
+}
+
+fn kind_in_words(reloc: &Reloc<'_>) -> &'static str {
+    match reloc.kind.map(|it| it.name()) {
+        Some("byte_off") => "offset of",
+        Some("byte_sz") => "size of",
+        Some("field_exists" | "type_exists" | "enumval_exists") => "whether there is",
+        Some("signed") => "signedness of",
+        Some("lshift_u64" | "rshift_u64") => "bitfield shift of",
+        Some("local_type_id" | "target_type_id") => "type id of",
+        Some("type_size") => "size of",
+        Some("type_matches") => "whether there is a type that matches",
+        Some("enumval_value") => "value of",
+        _ => "unknown kind of relocation of",
+    }
+}
+
+fn side_line(side: &Side) -> String {
+    let mut line = side.what.clone();
+    if let Some(bit_offset) = side.bit_offset {
+        line.push_str(&format!(" at {}", show_offset(bit_offset)));
+    }
+    match (side.bitfield_size, side.size) {
+        (0, Some(size)) => line.push_str(&format!(", {}", plural(size as usize, "byte"))),
+        (0, None) => {}
+        (bits, _) => line.push_str(&format!(", {}", plural(bits as usize, "bit"))),
+    }
+    line
+}
+
+fn candidate_line(object: &Object<'_>, candidate: &CandidateReport) -> String {
+    let module = candidate.module.as_ref().map(|it| format!(" in module {it}")).unwrap_or_default();
+    let state = match &candidate.state {
+        CandidateState::Matches { bit_offset: 0, value: Ok(value) } => format!("has it: {value}"),
+        CandidateState::Matches { bit_offset, value: Ok(value) } => {
+            format!("has it at {}: {value}", show_offset(*bit_offset))
+        }
+        CandidateState::Matches { value: Err(error), .. } | CandidateState::Fatal(error) => {
+            format!("ends the load: {error}")
+        }
+        CandidateState::Lacks { step, found, .. } if found.is_empty() => format!("has no {step}"),
+        CandidateState::Lacks { step, found, .. } => format!("lacks {step}: {found}"),
+        CandidateState::DroppedBy(record) => match object.relocs().get(*record) {
+            Some(by) => format!(
+                "has it, but was dropped by an earlier record: {} at {}+{}",
+                object.path(by),
+                String::from_utf8_lossy(by.section),
+                by.insn_off
+            ),
+            None => "has it, but was dropped by an earlier record".into(),
+        },
+    };
+    format!("[{}] {}{module} {state}", candidate.id, candidate.name)
+}
+
+/// The structs around the field, the program's and the kernel's side by side.
+fn layouts(out: &mut Output, explanation: &Explanation) -> Result<(), Failure> {
+    let local = explanation.local.layout.as_ref().map(layout_lines).unwrap_or_default();
+    let target =
+        explanation.target.as_ref().and_then(|it| it.layout.as_ref()).map(layout_lines).unwrap_or_default();
+    if local.is_empty() && target.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    let pad = |text: &str| {
+        let width = text.chars().count();
+        format!("{text}{}", " ".repeat(LAYOUT_WIDTH.saturating_sub(width).max(1)))
+    };
+    out.line(&format!("{}{}", paint(HEAD, &pad("  in the program")), paint(HEAD, "in the kernel")))?;
+    for row in 0..local.len().max(target.len()) {
+        let left = local.get(row).map_or("", String::as_str);
+        let right = target.get(row).map_or("", String::as_str);
+        out.line(format!("  {}{right}", pad(left)).trim_end())?;
+    }
+    Ok(())
+}
+
+fn layout_lines(layout: &Layout) -> Vec<String> {
+    let cut = |text: String| {
+        if text.chars().count() < LAYOUT_WIDTH {
+            text
+        } else {
+            text.chars().take(LAYOUT_WIDTH - 2).chain(['…']).collect()
+        }
+    };
+    let mut lines = vec![cut(format!("{} {{", layout.title))];
+    if layout.before > 0 {
+        lines.push(format!("        … {}", plural(layout.before, "member")));
+    }
+    for row in &layout.rows {
+        let mark = if row.marked { '>' } else { ' ' };
+        let bits = if row.bitfield_size > 0 { format!(" : {}", row.bitfield_size) } else { String::new() };
+        let offset = match row.bit_offset % 8 {
+            0 => (row.bit_offset / 8).to_string(),
+            bit => format!("{}:{bit}", row.bit_offset / 8),
+        };
+        lines.push(cut(format!("{mark} {offset:>5}  {}{bits}", row.declaration)));
+    }
+    if layout.after > 0 {
+        lines.push(format!("        … {}", plural(layout.after, "member")));
+    }
+    lines.push(format!("}}  {}", plural(layout.size as usize, "byte")));
+    lines
+}
+
+fn to_json(subject: &Subject<'_>, reloc: &Reloc<'_>, it: &Explanation) -> Value {
+    let object = subject.object;
+    let line = object.source_line(reloc);
+    let layout = |layout: &Layout| {
+        let rows: Vec<Value> = layout
+            .rows
+            .iter()
+            .map(|row| {
+                json!({
+                    "bit_offset": row.bit_offset,
+                    "bitfield_size": row.bitfield_size,
+                    "size": row.size,
+                    "declaration": row.declaration,
+                    "marked": row.marked,
+                })
+            })
+            .collect();
+        json!({
+            "title": layout.title,
+            "size": layout.size,
+            "before": layout.before,
+            "rows": rows,
+            "after": layout.after,
+        })
+    };
+    let side = |side: &Side| {
+        json!({
+            "what": side.what,
+            "bit_offset": side.bit_offset,
+            "bitfield_size": side.bitfield_size,
+            "size": side.size,
+            "layout": side.layout.as_ref().map(layout),
+        })
+    };
+    let candidate = |candidate: &CandidateReport| {
+        let mut value = json!({
+            "id": candidate.id.0,
+            "name": candidate.name,
+            "module": candidate.module,
+        });
+        let state = match &candidate.state {
+            CandidateState::Matches { bit_offset, value } => json!({
+                "state": "matches",
+                "bit_offset": bit_offset,
+                "value": value.ok().map(|it| it.to_string()),
+                "error": value.err().map(|it| it.code()),
+            }),
+            CandidateState::Lacks { depth, step, found } => {
+                json!({ "state": "lacks", "depth": depth, "step": step, "found": found })
+            }
+            CandidateState::Fatal(error) => json!({ "state": "fatal", "error": error.code() }),
+            CandidateState::DroppedBy(record) => {
+                let by = object.relocs().get(*record);
+                json!({
+                    "state": "dropped",
+                    "by_section": by.map(|it| String::from_utf8_lossy(it.section)),
+                    "by_insn_off": by.map(|it| it.insn_off),
+                })
+            }
+        };
+        if let (Some(value), Value::Object(state)) = (value.as_object_mut(), state) {
+            value.extend(state);
+        }
+        value
+    };
+    let code = plain_code(&it.outcome);
+    let fatal = match &it.outcome {
+        Outcome::Fatal(error) => Some(error.errno()),
+        _ => None,
+    };
+    let decision = match &it.outcome {
+        Outcome::Decided(decision) => Some(decision),
+        _ => None,
+    };
+    json!({
+        "section": String::from_utf8_lossy(reloc.section),
+        "program": program_name(object, reloc),
+        "insn_off": reloc.insn_off,
+        "kind": reloc.kind.map(|it| it.name()),
+        "root": object.root_name(reloc),
+        "path": object.path(reloc),
+        "file": line.map(|it| String::from_utf8_lossy(it.file)),
+        "line": line.map(|it| it.line),
+        "source": line.map(|it| String::from_utf8_lossy(it.text)),
+        "code": code,
+        "reason": decision.and_then(|it| it.reason).map(|it| it.name()),
+        "fatal": fatal,
+        "orig": decision.map(|it| it.orig.to_string()),
+        "new": decision.and_then(|it| it.new).map(|it| it.to_string()),
+        "poisoned": decision.is_some_and(|it| it.poisoned),
+        "meaning": it.meaning,
+        "advice": it.advice,
+        "local": side(&it.local),
+        "target": it.target.as_ref().map(side),
+        "candidates": it.candidates.iter().map(candidate).collect::<Vec<Value>>(),
+        "nearest": it.nearest,
+        "validate": it.validate,
+        "insn_before": it.insn_before,
+        "insn_after": it.insn_after,
+        "quirks": it.quirks,
+        "log": it.log,
+    })
+}

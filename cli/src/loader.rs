@@ -1,0 +1,109 @@
+//! `--loader`: what was typed, and which loader that means for each kernel.
+
+use std::fs;
+use std::str::FromStr;
+
+use btfleet_engine::MODELS;
+use btfleet_engine::dialect::{Loader, Release};
+
+use crate::load::Inputs;
+use crate::output::Failure;
+
+/// A loader as it can be typed: `libbpf`, `kernel` or `kernel:RELEASE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoaderArg {
+    Libbpf,
+    /// The release is that of each kernel's name if it is not given.
+    Kernel(Option<Release>),
+}
+
+impl FromStr for LoaderArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "libbpf" => Ok(Self::Libbpf),
+            "kernel" => Ok(Self::Kernel(None)),
+            _ => match text.strip_prefix("kernel:").map(Release::parse) {
+                Some(Some(release)) => Ok(Self::Kernel(Some(release))),
+                Some(None) => Err("RELEASE is a kernel release such as 6.12.117".into()),
+                None => Err("it is 'libbpf', 'kernel' or 'kernel:RELEASE'".into()),
+            },
+        }
+    }
+}
+
+/// Why an object and a kernel cannot be judged together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    /// Stable code.
+    pub(crate) code: &'static str,
+    /// The same in a few words.
+    pub(crate) short: &'static str,
+    /// The same in a sentence.
+    pub(crate) why: &'static str,
+}
+
+/// The loader for each kernel of a run.
+#[derive(Debug)]
+pub(crate) struct Loaders {
+    by_kernel: Vec<Loader>,
+    models: String,
+}
+
+impl Loaders {
+    /// Finds the release of every kernel where it is needed and was not given.
+    pub(crate) fn new(arg: LoaderArg, kernel_names: &[&str]) -> Result<Self, Failure> {
+        let by_kernel: Vec<Loader> = kernel_names
+            .iter()
+            .map(|name| match arg {
+                LoaderArg::Libbpf => Ok(Loader::Libbpf),
+                LoaderArg::Kernel(Some(release)) => Ok(Loader::Kernel(release)),
+                LoaderArg::Kernel(None) => release_of(name).map(Loader::Kernel),
+            })
+            .collect::<Result<_, _>>()?;
+        let models = match (arg, by_kernel.as_slice()) {
+            (LoaderArg::Libbpf, _) => MODELS.to_owned(),
+            (LoaderArg::Kernel(Some(release)), _) => Loader::Kernel(release).to_string(),
+            (_, [first, rest @ ..]) if rest.iter().all(|it| it == first) => first.to_string(),
+            _ => "Linux, each kernel with its own release".to_owned(),
+        };
+        Ok(Self { by_kernel, models })
+    }
+
+    /// The loader for kernel number `kernel`.
+    pub(crate) fn of(&self, kernel: usize) -> Loader {
+        self.by_kernel.get(kernel).copied().unwrap_or(Loader::Libbpf)
+    }
+
+    /// What the answers are those of.
+    pub(crate) fn models(&self) -> &str {
+        &self.models
+    }
+
+    /// Why an object and a kernel cannot be judged together, if so.
+    pub(crate) fn refusal(&self, inputs: &Inputs<'_>, object: usize, kernel: usize) -> Option<Refusal> {
+        let mismatch = inputs.mismatch(object, kernel).map(|why| Refusal {
+            code: "byte-order-mismatch",
+            short: "byte order",
+            why,
+        });
+        mismatch.or_else(|| {
+            let why = self.of(kernel).unsupported()?;
+            Some(Refusal { code: "loader-unsupported", short: "kernels that do not relocate", why })
+        })
+    }
+}
+
+fn release_of(name: &str) -> Result<Release, Failure> {
+    let release = if name == "live" {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease");
+        release.ok().and_then(|it| Release::parse(it.trim()))
+    } else {
+        // Behind the first comma stand modules.
+        name.split(',').next().and_then(Release::in_name)
+    };
+    release.ok_or_else(|| {
+        Failure::Usage(format!("{name}: its name has no kernel release, so give it: --loader kernel:RELEASE"))
+    })
+}

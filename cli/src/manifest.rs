@@ -1,0 +1,184 @@
+//! `manifest.json`: which file of a `relocate` run serves which kernels. The field names are the contract with
+//! scripts; `docs/output.md` says what they mean.
+
+use btfleet_engine::MODELS;
+use btfleet_engine::ingest::InputError;
+use btfleet_engine::kernel::Kernel;
+use btfleet_engine::object::Object;
+use btfleet_engine::relocate::{self, Obstacle, Patch, Plan, Unanswered};
+use btfleet_engine::resolve::Code;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::rows::hex;
+
+/// What the manifest says it is.
+pub(crate) const KIND: &str = "relocate-manifest";
+
+#[derive(Serialize)]
+pub(crate) struct Manifest<'a> {
+    v: u32,
+    t: &'static str,
+    models: &'static str,
+    pub(crate) modules: &'static str,
+    pub(crate) respect_autoload: bool,
+    pub(crate) complete: bool,
+    pub(crate) objects: Vec<ObjectEntry<'a>>,
+    pub(crate) inputs: Vec<InputEntry<'a>>,
+}
+
+/// One object on all kernels.
+#[derive(Serialize)]
+pub(crate) struct ObjectEntry<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) sha256: String,
+    pub(crate) remarks: Vec<InputEntry<'a>>,
+    pub(crate) outputs: Vec<OutputEntry<'a>>,
+    pub(crate) failed: Vec<ObstacleEntry<'a>>,
+    pub(crate) left: Vec<ObstacleEntry<'a>>,
+    pub(crate) from_modules: Vec<ModulesEntry<'a>>,
+}
+
+/// One file.
+#[derive(Serialize)]
+pub(crate) struct OutputEntry<'a> {
+    pub(crate) file: String,
+    pub(crate) sha256: String,
+    pub(crate) kernels: Vec<&'a str>,
+    pub(crate) programs: Vec<ProgramEntry>,
+}
+
+/// One entry program of a file.
+#[derive(Serialize)]
+pub(crate) struct ProgramEntry {
+    name: String,
+    section: String,
+    sha256: String,
+    left: bool,
+}
+
+/// Why a kernel has no file, or a program is left as it was.
+#[derive(Serialize)]
+pub(crate) struct ObstacleEntry<'a> {
+    pub(crate) kernel: &'a str,
+    pub(crate) code: &'static str,
+    fatal: Option<i32>,
+    pub(crate) section: Option<String>,
+    pub(crate) program: Option<String>,
+    insn_off: Option<u32>,
+    pub(crate) message: String,
+}
+
+/// Modules that values of a kernel's file are from.
+#[derive(Serialize)]
+pub(crate) struct ModulesEntry<'a> {
+    kernel: &'a str,
+    modules: Vec<&'a str>,
+}
+
+/// An input that could not be read or used, or a remark on an object.
+#[derive(Serialize)]
+pub(crate) struct InputEntry<'a> {
+    path: String,
+    code: &'static str,
+    offset: Option<u64>,
+    message: &'a str,
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl<'a> Manifest<'a> {
+    pub(crate) fn new(modules: &'static str, respect_autoload: bool) -> Self {
+        let (objects, inputs) = (Vec::new(), Vec::new());
+        let (v, t, models) = (1, KIND, MODELS);
+        Self { v, t, models, modules, respect_autoload, complete: true, objects, inputs }
+    }
+
+    /// The file's text.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        // Strings and numbers into memory: there is nothing that could fail.
+        let mut json = serde_json::to_vec_pretty(self).unwrap_or_default();
+        json.push(b'\n');
+        json
+    }
+}
+
+impl<'a> InputEntry<'a> {
+    pub(crate) fn new(error: &'a InputError) -> Self {
+        let path = error.path.to_string_lossy().into_owned();
+        Self { path, code: error.code.name(), offset: error.offset, message: &error.what }
+    }
+}
+
+impl ProgramEntry {
+    /// The entry programs of `object` in `file`, which is the object after `patch`.
+    pub(crate) fn all(object: &Object<'_>, patch: &Patch, file: &[u8]) -> Vec<Self> {
+        let entries = object.programs().iter().enumerate().filter(|(_, it)| !it.is_subprogram);
+        entries
+            .map(|(number, program)| {
+                let mut hash = Sha256::new();
+                relocate::instructions(object, file, number).iter().for_each(|insns| hash.update(insns));
+                Self {
+                    name: text(program.name),
+                    section: text(program.section),
+                    sha256: hex(&hash.finalize()),
+                    left: patch.leaves(number),
+                }
+            })
+            .collect()
+    }
+}
+
+impl<'a> ObstacleEntry<'a> {
+    pub(crate) fn byte_order(kernel: &'a str, why: &str) -> Self {
+        Self::of_pair(kernel, "byte-order-mismatch", why)
+    }
+
+    pub(crate) fn new(kernel: &'a str, object: &Object<'_>, obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Record(unanswered) => Self::of_record(kernel, object, unanswered),
+            Obstacle::SharedBytes => {
+                let why = "its instructions or records share bytes of the file with something else";
+                Self::of_pair(kernel, "shared-bytes", why)
+            }
+        }
+    }
+
+    fn of_pair(kernel: &'a str, code: &'static str, why: &str) -> Self {
+        let message = why.to_owned();
+        Self { kernel, code, fatal: None, section: None, program: None, insn_off: None, message }
+    }
+
+    pub(crate) fn of_record(kernel: &'a str, object: &Object<'_>, unanswered: Unanswered) -> Self {
+        let reloc = object.relocs().get(unanswered.reloc);
+        let path = reloc.map(|it| object.path(it)).unwrap_or_default();
+        let (code, fatal, why) = match unanswered.fatal {
+            Some(error) => (error.code(), Some(error.errno()), error.to_string()),
+            None => (Code::ModuleDependent.name(), None, "modules give different answers".into()),
+        };
+        let program = reloc.and_then(|it| object.programs().get(it.program?));
+        Self {
+            kernel,
+            code,
+            fatal,
+            section: reloc.map(|it| text(it.section)),
+            program: program.map(|it| text(it.name)),
+            insn_off: reloc.map(|it| it.insn_off),
+            message: if path.is_empty() { why } else { format!("{path}: {why}") },
+        }
+    }
+}
+
+impl<'a> ModulesEntry<'a> {
+    /// `None` if all values are from vmlinux.
+    pub(crate) fn new(name: &'a str, kernel: &'a Kernel<'_>, plan: &Plan) -> Option<Self> {
+        let modules: Vec<&str> = plan
+            .modules
+            .iter()
+            .filter_map(|&it| Some(kernel.modules.get(it as usize)?.name.as_str()))
+            .collect();
+        (!modules.is_empty()).then_some(Self { kernel: name, modules })
+    }
+}

@@ -1,0 +1,255 @@
+//! Which loader's answers are wanted, and by which rules it decides.
+//!
+//! A [`Loader`] is what a user names; [`Rules`] are the switches that the other modules look at. Linux relocates
+//! programs itself since 5.17 (`core_relos` of `BPF_PROG_LOAD`, what light skeletons use), with a copy of libbpf's
+//! code that grows with it: all that depends on the release stands in [`releases`], and nowhere else.
+//!
+//! Not modelled is the kernel's cache of candidates, which is keyed by name alone and shared by all programs of the
+//! system: what an earlier load looked up can change what a later one finds (a type of another kind, or none). The
+//! `kernel` dialect answers as with a cache that is cold.
+//!
+//! Source: `kernel/bpf/btf.c` and `tools/lib/bpf/relo_core.c`, Linux; spec sections 5.5 and 11.2.
+
+use std::fmt;
+
+use crate::btf::Sizes;
+
+/// Who relocates the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Loader {
+    /// libbpf, in user space, before the kernel sees the programs.
+    Libbpf,
+    /// The kernel of this release, while it loads a program.
+    Kernel(Release),
+}
+
+impl Loader {
+    /// Why this loader does not relocate at all, as a sentence; `None` if it does.
+    pub fn unsupported(self) -> Option<&'static str> {
+        match self {
+            Self::Kernel(release) if !releases::CORE_RELOS.holds_for(release) => {
+                Some("kernels before 5.17 do not relocate programs themselves")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Libbpf => f.write_str(crate::MODELS),
+            Self::Kernel(release) => write!(f, "Linux {release}"),
+        }
+    }
+}
+
+/// A release of Linux, ordered as they came out within a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Release {
+    /// The 6 of 6.12.117.
+    pub major: u16,
+    /// The 12 of 6.12.117.
+    pub minor: u16,
+    /// The 117 of 6.12.117; 0 if it is not given.
+    pub patch: u16,
+}
+
+impl Release {
+    const fn new(major: u16, minor: u16, patch: u16) -> Self {
+        Self { major, minor, patch }
+    }
+
+    /// Reads `6.12` or `6.12.117`; whatever follows the numbers has to start with something else than a letter or
+    /// digit (`6.12.117+deb13-cloud-amd64`).
+    pub fn parse(text: &str) -> Option<Self> {
+        let (major, rest) = number(text)?;
+        let (minor, rest) = number(rest.strip_prefix('.')?)?;
+        let (patch, rest) = rest.strip_prefix('.').and_then(number).unwrap_or((0, rest));
+        let ends = !rest.starts_with(|it: char| it.is_ascii_alphanumeric());
+        ends.then_some(Self { major, minor, patch })
+    }
+
+    /// The release in a kernel's name: the first that stands in the last part of the path that has one.
+    ///
+    /// Names of packages may have less than the whole truth: Debian's `6.1.0-50-cloud-amd64` is some 6.1.y.
+    pub fn in_name(name: &str) -> Option<Self> {
+        name.rsplit('/').find_map(|part| {
+            let starts = part.char_indices().filter(|&(at, it)| {
+                let before = part.get(..at).and_then(|it| it.chars().next_back());
+                it.is_ascii_digit() && !before.is_some_and(|it| it.is_ascii_digit() || it == '.')
+            });
+            starts.filter_map(|(at, _)| Self::parse(part.get(at..)?)).next()
+        })
+    }
+}
+
+/// The number at the start of `text`, and what follows it.
+fn number(text: &str) -> Option<(u16, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = text.split_at_checked(digits)?;
+    Some((number.parse().ok()?, rest))
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { major, minor, patch } = self;
+        match patch {
+            0 => write!(f, "{major}.{minor}"),
+            _ => write!(f, "{major}.{minor}.{patch}"),
+        }
+    }
+}
+
+/// From which releases on the kernel does something.
+#[derive(Clone, Copy, Debug)]
+pub struct Since {
+    /// This release, and all that are later.
+    first: Release,
+    /// These, and what is later in the same series.
+    backports: &'static [Release],
+}
+
+impl Since {
+    const fn release(major: u16, minor: u16) -> Self {
+        Self { first: Release::new(major, minor, 0), backports: &[] }
+    }
+
+    /// Whether a kernel of that release does it.
+    pub fn holds_for(self, release: Release) -> bool {
+        let series = |it: Release| (it.major, it.minor);
+        release >= self.first
+            || self.backports.iter().any(|&it| series(it) == series(release) && release >= it)
+    }
+}
+
+/// What differs between kernels, each with the first release where it holds, and where that is known from.
+///
+/// Not here: a negative index in an access string. Kernels refuse it since April 2026, earlier ones read out of
+/// bounds; here it is an error for all of them (`HARDEN`).
+pub mod releases {
+    use super::{Release, Since};
+
+    /// The kernel relocates programs at all: commit "bpf: Add bpf_core_relo_kind ... core_relos", merged for 5.17.
+    pub const CORE_RELOS: Since = Since::release(5, 17);
+
+    /// It compares types for `TYPE_EXISTS`, `TYPE_SIZE` and `TYPE_ID_TARGET`. 5.17 has a stub in that place that
+    /// fails with `-EOPNOTSUPP`; commit e70e13e7d4ab ("bpf: Implement bpf_core_types_are_compat()") is in 5.18.
+    pub const COMPARES_TYPES: Since = Since::release(5, 18);
+
+    /// It knows ENUM64. From the same patches: values have 64 bits instead of 32, and an enum is signed if its flag
+    /// says so instead of always. Linux 6.0, from the posted patches; no kernel before 6.0 was run.
+    pub const ENUM64: Since = Since::release(6, 0);
+
+    /// It knows `TYPE_MATCHES`: Linux 6.0, from the posted patches.
+    pub const TYPE_MATCHES: Since = Since::release(6, 0);
+
+    /// The size of an array's element, not of the array, decides whether an access to it has to change its width:
+    /// libbpf's commit of February 2025, in Linux about 6.15. Sources of 6.1.192 and 6.12.117 have the array's
+    /// size, the running 6.18.44 has the element's. The exact release is not confirmed.
+    pub const ELEMENT_WIDTH: Since = Since::release(6, 15);
+
+    /// An instruction that cannot be relocated is an error even where it would be poisoned; before, the poison came
+    /// first. Sources of 6.1.192 and 6.12.117 of November 2026 have it, the running 6.18.44 has not, nor has libbpf
+    /// of July 2026. That it came with 7.3 and after 6.18.44, and not to other series, is a guess. Compilers make no
+    /// code for which it matters.
+    pub const CLASS_BEFORE_POISON: Since = Since {
+        first: Release::new(7, 3, 0),
+        backports: &[Release::new(6, 1, 192), Release::new(6, 12, 117), Release::new(6, 18, 45)],
+    };
+}
+
+/// The rules by which a loader decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Whose loader this is; it counts where the two differ in more than a rule.
+    pub in_kernel: bool,
+    /// How sizes of types are computed, on both sides.
+    pub sizes: Sizes,
+    /// Nested members and parameters that comparisons of types follow.
+    pub level_max: u32,
+    /// Whether types are compared at all.
+    pub compares_types: bool,
+    /// Whether `TYPE_MATCHES` is a kind of relocation.
+    pub type_matches: bool,
+    /// Whether ENUM64 is known, values have 64 bits, and enums say whether they are signed.
+    pub enum64: bool,
+    /// Whether the size of an array's innermost element counts as that of an access to it, else the array's.
+    pub element_width: bool,
+    /// Whether an instruction that cannot be relocated is an error even if it is to be poisoned.
+    pub class_before_poison: bool,
+}
+
+impl Rules {
+    /// libbpf's.
+    pub const LIBBPF: Self = Self {
+        in_kernel: false,
+        sizes: Sizes::Libbpf,
+        level_max: 32,
+        compares_types: true,
+        type_matches: true,
+        enum64: true,
+        element_width: true,
+        class_before_poison: false,
+    };
+
+    /// Those of `loader` on a kernel with pointers of `pointer_size` bytes, 4 or 8.
+    ///
+    /// For a kernel that does not relocate at all (see [`Loader::unsupported`]) they are those of the first that
+    /// does.
+    pub fn of(loader: Loader, pointer_size: u32) -> Self {
+        match loader {
+            Loader::Libbpf => Self::LIBBPF,
+            Loader::Kernel(release) => Self {
+                in_kernel: true,
+                sizes: Sizes::Kernel { pointer_size },
+                level_max: 2,
+                compares_types: releases::COMPARES_TYPES.holds_for(release),
+                type_matches: releases::TYPE_MATCHES.holds_for(release),
+                enum64: releases::ENUM64.holds_for(release),
+                element_width: releases::ELEMENT_WIDTH.holds_for(release),
+                class_before_poison: releases::CLASS_BEFORE_POISON.holds_for(release),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that names of kernels as distributions have them give their release.
+    #[test]
+    fn releases_are_read_from_names() {
+        for (name, release) in [
+            ("kernels/6.12.117+deb13-cloud-amd64.btf", Some((6, 12, 117))),
+            ("6.1.0-50-cloud-amd64.btf,nf_conntrack", Some((6, 1, 0))),
+            ("/boot/vmlinux-5.14.0-162.6.1.el9_1.x86_64", Some((5, 14, 0))),
+            ("ubuntu/20.04/x86_64/5.4.0-1009-gcp.btf", Some((5, 4, 0))),
+            ("7.0.13+deb13/vmlinux", Some((7, 0, 13))),
+            ("6.18.44-fc-v669\n", Some((6, 18, 44))),
+            ("6.12.btf", Some((6, 12, 0))),
+            ("v6.6.btf.zst", Some((6, 6, 0))),
+            ("vmlinux", None),
+            ("/sys/kernel/btf/vmlinux", None),
+            ("kernel-7", None),
+            ("6.", None),
+            ("99999.1", None),
+        ] {
+            let wanted = release.map(|(major, minor, patch)| Release { major, minor, patch });
+            assert_eq!(Release::in_name(name), wanted, "{name}");
+        }
+        assert_eq!(Release::parse("6.12rc1"), None);
+        assert_eq!(Release::parse("6.12-rc1"), Release::parse("6.12"));
+    }
+
+    /// Check that a change that was backported counts from its release on, in its series only.
+    #[test]
+    fn backports_count_in_their_series() {
+        let holds = |text| releases::CLASS_BEFORE_POISON.holds_for(Release::parse(text).unwrap());
+        assert_eq!(["6.1.191", "6.1.192", "6.2.300", "6.12.116", "6.12.117"].map(holds), [
+            false, true, false, false, true
+        ]);
+        assert_eq!(["6.18.44", "7.2.12", "7.3", "8.0"].map(holds), [false, false, true, true]);
+    }
+}

@@ -1,0 +1,236 @@
+//! The committed samples' programs of types that load without a loader's help.
+
+use std::fs;
+use std::path::Path;
+
+use btfleet_engine::btf::Btf;
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::format::btf::Kind;
+use btfleet_engine::kernel::Kernel;
+use btfleet_engine::object::{Object, Program};
+use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_tests::kernel::{Job, Load};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget};
+
+use super::program::same;
+use super::{Live, ask, live};
+
+const KIND_INT: u32 = 1;
+const KIND_STRUCT: u32 = 4;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+
+/// Check that compiled programs come out the same, whoever relocates them.
+#[test]
+fn samples_come_out_the_same() {
+    let Some(live) = live() else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/samples/objects");
+    let mut paths: Vec<_> = fs::read_dir(folder).expect("samples").map(|it| it.expect("a file").path()).collect();
+    paths.sort();
+    let mut failures = Vec::new();
+    let mut tally = Tally::default();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.contains(".be.") {
+            continue;
+        }
+        let bytes = fs::read(&path).expect("a sample");
+        let object = Object::parse(&bytes).expect("a sample is an object");
+        for (number, program) in object.programs().iter().enumerate().filter(|(_, it)| !it.is_subprogram) {
+            if let Err(why) = judge(live, &bytes, &object, number, program, &mut tally) {
+                failures.push(format!("{name} {}: {why}", String::from_utf8_lossy(program.name)));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
+    let told = format!("samples: {tally:?}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), told.as_bytes());
+    assert!(tally.loaded >= 10, "too few samples load here: {tally:?}");
+}
+
+/// What became of the programs.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Loaded, with the same instructions.
+    loaded: usize,
+    /// Records of these.
+    records: usize,
+    /// Refused for the same reason.
+    refused: usize,
+    /// Of types that need more than the system call.
+    left_out: usize,
+}
+
+/// `enum bpf_prog_type`, `enum bpf_attach_type`, and type of the kernel that it attaches to.
+fn attach(live: &Live, section: &str) -> Option<(u32, u32, u32)> {
+    let btf = Btf::parse(&live.vmlinux).ok()?;
+    let find = |kind: Kind, name: String| {
+        btf.own_types().find(|(_, ty)| ty.kind == kind && btf.name_is(ty.name_off, name.as_bytes())).map(|it| it.0.0)
+    };
+    let (kind, rest) = section.split_once('/').unwrap_or((section, ""));
+    Some(match kind {
+        "raw_tp" => (17, 0, 0),
+        "tp" => (5, 0, 0),
+        "kprobe" => (2, 0, 0),
+        "tc" => (3, 0, 0),
+        "xdp" => (6, 37, 0),
+        "tp_btf" => (26, 23, find(Kind::Typedef, format!("btf_trace_{rest}"))?),
+        "iter" => (26, 28, find(Kind::Func, format!("bpf_iter_{rest}"))?),
+        _ => return None,
+    })
+}
+
+fn judge(
+    live: &Live,
+    bytes: &[u8],
+    object: &Object<'_>,
+    number: usize,
+    program: &Program<'_>,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    let section = String::from_utf8_lossy(program.section).trim_start_matches('?').to_owned();
+    let Some(job) = attach(live, &section).and_then(|it| job(bytes, object, program, it)) else {
+        tally.left_out += 1;
+        return Ok(());
+    };
+    let kernel = Kernel::new(Btf::parse(&live.vmlinux).map_err(|error| error.to_string())?);
+    let fold = |loader| {
+        Fold::by(loader, object, &kernel, Modules::All).run(|reloc| reloc.program == Some(number))
+    };
+    let (ours, libbpf) = (fold(live.loader), fold(Loader::Libbpf));
+    let relocated = |outcomes: &[Outcome]| {
+        let mut insns = job.loads.first()?.insns.clone();
+        for (reloc, outcome) in object.relocs().iter().zip(outcomes) {
+            match outcome {
+                Outcome::Skipped => {}
+                Outcome::Decided(decision) => {
+                    let at = usize::try_from(u64::from(reloc.insn_off) - program.offset).ok()?;
+                    insns.get_mut(at..at + decision.insn.len())?.copy_from_slice(&decision.insn);
+                }
+                _ => return None,
+            }
+        }
+        Some(Load { insns, core_relos: Vec::new() })
+    };
+    let records = ours.iter().filter(|it| matches!(it, Outcome::Decided(_))).count();
+    let (Some(ours), Some(libbpf)) = (relocated(&ours), relocated(&libbpf)) else {
+        return Err("a record ends the load".into());
+    };
+    if ours != libbpf {
+        return Err("the dialects differ".into());
+    }
+    let mut job = job;
+    job.loads.push(libbpf);
+    let loaded = ask(&job);
+    let [theirs, ours] = loaded.as_slice() else { return Err("no answer".into()) };
+    same(theirs, ours)?;
+    if theirs.errno == 0 {
+        tally.loaded += 1;
+        tally.records += records;
+    } else {
+        tally.refused += 1;
+    }
+    Ok(())
+}
+
+/// The program as compiled, with its records; `None` if it takes more than the system call to load it.
+fn job(
+    bytes: &[u8],
+    object: &Object<'_>,
+    program: &Program<'_>,
+    (prog_type, attach_type, attach_btf_id): (u32, u32, u32),
+) -> Option<Job> {
+    let elf = object::File::parse(bytes).ok()?;
+    let section = elf.section_by_name_bytes(program.section)?;
+    let range = program.offset..program.offset + program.len;
+    let start = usize::try_from(range.start).ok()?;
+    let mut insns = section.data().ok()?.get(start..usize::try_from(range.end).ok()?)?.to_vec();
+    let mut map_insns = Vec::new();
+    for (offset, reloc) in section.relocations().filter(|(offset, _)| range.contains(offset)) {
+        let RelocationTarget::Symbol(symbol) = reloc.target() else { return None };
+        let symbol = elf.symbol_by_index(symbol).ok()?;
+        // Calls, and symbols that the kernel would have to provide.
+        if reloc.flags() != (RelocationFlags::Elf { r_type: object::elf::R_BPF_64_64 }) || symbol.is_undefined() {
+            return None;
+        }
+        let at = usize::try_from(offset - range.start).ok()?;
+        let imm = insns.get_mut(at + 4..)?.first_chunk_mut::<4>()?;
+        *imm = (u32::from_le_bytes(*imm) + u32::try_from(symbol.address()).ok()?).to_le_bytes();
+        map_insns.push(u32::try_from(at / 8).ok()?);
+    }
+    let btf = elf.section_by_name(".BTF")?.data().ok()?;
+    let parsed = object.btf()?;
+    let func = parsed
+        .own_types()
+        .find(|(_, ty)| ty.kind == Kind::Func && parsed.name_is(ty.name_off, program.name))?
+        .0;
+    let mut core_relos = Vec::new();
+    for reloc in object.relocs().iter().filter(|it| it.section == program.section) {
+        if range.contains(&u64::from(reloc.insn_off)) {
+            let insn_off = reloc.insn_off - u32::try_from(range.start).ok()?;
+            core_relos.extend([insn_off, reloc.type_id.0, string_off(btf, reloc.access)?, reloc.raw_kind]);
+        }
+    }
+    Some(Job {
+        prog_type,
+        attach_type,
+        attach_btf_id,
+        btf: without_data(btf)?,
+        func_info: vec![0, func.0],
+        line_info: Vec::new(),
+        map_insns,
+        loads: vec![Load { insns, core_relos }],
+    })
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|it| u32::from_le_bytes(*it))
+}
+
+/// Where a string stands in the string section of a BTF.
+fn string_off(btf: &[u8], text: &[u8]) -> Option<u32> {
+    let start = word(btf, 4)? as usize + word(btf, 16)? as usize;
+    let strings = btf.get(start..)?;
+    let wanted = [text, b"\0"].concat();
+    strings.windows(wanted.len()).position(|it| it == wanted).and_then(|at| u32::try_from(at).ok())
+}
+
+/// VAR and DATASEC made into harmless types of the same length: what they say about data is for a loader to complete.
+fn without_data(btf: &[u8]) -> Option<Vec<u8>> {
+    let mut out = btf.to_vec();
+    let mut at = word(btf, 4)? as usize + word(btf, 8)? as usize;
+    let end = at + word(btf, 12)? as usize;
+    let mut set = |at: usize, value: u32| {
+        if let Some(word) = out.get_mut(at..).and_then(|it| it.first_chunk_mut::<4>()) {
+            *word = value.to_le_bytes();
+        }
+    };
+    while at < end {
+        let info = word(btf, at + 4)?;
+        let (kind, vlen) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+        at += match kind {
+            KIND_VAR => {
+                set(at + 4, KIND_INT << 24);
+                set(at + 8, 1);
+                set(at + 12, 8);
+                16
+            }
+            KIND_DATASEC => {
+                set(at, 0);
+                set(at + 4, KIND_STRUCT << 24 | info & 0xffff);
+                set(at + 8, 4096);
+                for member in 0..vlen {
+                    set(at + 12 + 12 * member, 0);
+                    set(at + 20 + 12 * member, u32::try_from(8 * member).ok()?);
+                }
+                12 + 12 * vlen
+            }
+            1 | 17 => 16,
+            3 => 24,
+            4 | 5 | 19 => 12 + 12 * vlen,
+            6 | 13 => 12 + 8 * vlen,
+            _ => 12,
+        };
+    }
+    Some(out)
+}
