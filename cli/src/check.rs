@@ -68,10 +68,11 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         |object_no, kernel_no, judged| {
             bar.inc(1);
             let Some((judged, (text, count))) = judged else { return true };
-            let written = object_defects(&mut out, format, &inputs, &mut before, object_no).and_then(|more| {
-                rows += more + count;
-                out.write(&text)
-            });
+            let written =
+                object_defects(&mut out, format, &inputs, &mut before, object_no).and_then(|more| {
+                    rows += more + count;
+                    out.write(&text)
+                });
             failure = written.err();
             summary.add(&inputs, object_no, kernel_no, &judged);
             failure.is_none()
@@ -199,13 +200,7 @@ impl Summary {
         }
     }
 
-    fn add(
-        &mut self,
-        inputs: &Inputs<'_>,
-        object_no: usize,
-        kernel_no: usize,
-        judged: &Judged,
-    ) {
+    fn add(&mut self, inputs: &Inputs<'_>, object_no: usize, kernel_no: usize, judged: &Judged) {
         let Some(object) = inputs.objects.get(object_no) else { return };
         let mut cell = Cell::NoPrograms;
         match judged {
@@ -315,9 +310,8 @@ impl Summary {
         let shown_now = shown.get(..OBJECTS_SHOWN).unwrap_or(&shown);
         let width = shown_now.iter().map(|&it| name_of(it).chars().count()).max().unwrap_or(0);
         if columns {
-            let heads = (1..=inputs.kernels.len()).fold(String::new(), |text, it| {
-                format!("{text}  {:<11}", format!("K{it}"))
-            });
+            let heads = (1..=inputs.kernels.len())
+                .fold(String::new(), |text, it| format!("{text}  {:<11}", format!("K{it}")));
             out.line(&paint(HEAD, format!("{:width$}{heads}", "").trim_end()))?;
         }
         for &object in shown_now {

@@ -74,9 +74,11 @@ fn alone(path: PathBuf) -> KernelSource {
 
 /// `KERNEL,MODULE[,MODULE...]`: the separator is a comma since kernel file names contain `+`.
 fn split_modules(path: &Path) -> Option<(PathBuf, Vec<PathBuf>)> {
-    let mut parts = path.as_os_str().as_bytes().split(|&byte| byte == b',').map(|part| {
-        PathBuf::from(OsStr::from_bytes(part))
-    });
+    let mut parts = path
+        .as_os_str()
+        .as_bytes()
+        .split(|&byte| byte == b',')
+        .map(|part| PathBuf::from(OsStr::from_bytes(part)));
     let kernel = parts.next()?;
     let modules: Vec<_> = parts.collect();
     (!modules.is_empty()).then_some((kernel, modules))
@@ -123,8 +125,9 @@ fn live(errors: &mut Vec<InputError>) -> Result<KernelSource, Failure> {
     if sysfs.join("vmlinux").is_file() {
         return Ok(kernel_directory(sysfs, "live".into(), errors));
     }
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map_err(|error| Failure::System(format!("live: cannot tell the running kernel's release: {error}")))?;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|error| {
+        Failure::System(format!("live: cannot tell the running kernel's release: {error}"))
+    })?;
     let release = release.trim();
     let places = [
         format!("/boot/vmlinux-{release}"),
@@ -154,10 +157,8 @@ fn expand_lists_and_globs(args: &[OsString]) -> Result<Vec<PathBuf>, Failure> {
             let list = Path::new(OsStr::from_bytes(list));
             let text = fs::read(list).map_err(|error| unreadable(list, &error))?;
             let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-            let lines: Vec<OsString> = lines
-                .filter(|line| !line.is_empty())
-                .map(|line| OsString::from_vec(line.to_vec()))
-                .collect();
+            let lines: Vec<OsString> =
+                lines.filter(|line| !line.is_empty()).map(|line| OsString::from_vec(line.to_vec())).collect();
             if lines.iter().any(|line| line.as_bytes().starts_with(b"@")) {
                 return Err(Failure::Usage(format!("{}: a list cannot name another list", list.display())));
             }

@@ -262,8 +262,9 @@ impl<'a> VerdictRow<'a> {
     ) -> Option<Self> {
         let program = object.programs().get(verdict.program)?;
         let relocs = object.relocs();
-        let program_name =
-            |reloc: &Reloc<'_>| reloc.program.and_then(|it| object.programs().get(it)).map(|it| text(it.name));
+        let program_name = |reloc: &Reloc<'_>| {
+            reloc.program.and_then(|it| object.programs().get(it)).map(|it| text(it.name))
+        };
         let aborted_by = verdict.aborted_by.and_then(|abort| {
             let reloc = relocs.get(abort.reloc)?;
             Some(AbortRow {

@@ -246,6 +246,43 @@ fn a_byte_order_mismatch_is_a_pair_row() {
     assert_eq!(btfleet(&twin).status.code(), Some(0));
 }
 
+/// Check that the kernel's own rules are those of its release, and that kernels without them say so.
+#[test]
+fn the_loader_can_be_the_kernel() {
+    let resolve = |loader: &str| {
+        let args = ["resolve", &object("type_queries.bpf.o"), "--format", "jsonl", "--loader", loader, "-k"];
+        btfleet(&[&args[..], &[&kernel(OLD), &kernel(NEW)]].concat())
+    };
+    let out = resolve("kernel");
+    assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
+    let by_name = rows(&out);
+    assert_eq!((&by_name[0]["t"], &by_name[0]["code"]), (&"pair".into(), &"loader-unsupported".into()));
+    assert_eq!(by_name.last().unwrap()["models"], "Linux, each kernel with its own release");
+    let out = resolve("kernel:5.17");
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let given = rows(&out);
+    assert!(given.iter().any(|row| row["code"] == "loader-unsupported" && row["fatal"] == -95));
+    assert!(given.iter().any(|row| row["kind"] == "type_matches" && row["code"] == "unknown-kind"));
+    assert_eq!(given.last().unwrap()["models"], "Linux 5.17");
+    assert_eq!(rows(&resolve("libbpf")).last().unwrap()["models"], "libbpf f7081a6 (July 2026)");
+
+    let check = |args: &[&str]| {
+        let fixed = ["check", &object("conntrack_id.bpf.o"), "-k", &kernel(NEW)];
+        btfleet(&[&fixed[..], args].concat())
+    };
+    assert!(stdout(&check(&["--loader", "kernel"])).contains("ambiguous-value"));
+    for bad in ["linux", "kernel:", "kernel:six", "kernel:6"] {
+        assert_eq!(check(&["--loader", bad]).status.code(), Some(2), "{bad}");
+    }
+    let unnamed = std::env::temp_dir().join(format!("btfleet-unnamed-{}.btf.zst", std::process::id()));
+    fs::copy(kernel(NEW), &unnamed).unwrap();
+    let args = ["check", &object("xdp_count.bpf.o"), "--loader", "kernel", "-k", unnamed.to_str().unwrap()];
+    let out = btfleet(&args);
+    fs::remove_file(&unnamed).unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("--loader kernel:RELEASE"), "{}", stderr(&out));
+}
+
 /// Check that command lines that make no sense exit with 2.
 #[test]
 fn usage_errors_exit_with_2() {

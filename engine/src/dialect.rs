@@ -247,9 +247,10 @@ mod tests {
     #[test]
     fn backports_count_in_their_series() {
         let holds = |text| releases::CLASS_BEFORE_POISON.holds_for(Release::parse(text).unwrap());
-        assert_eq!(["6.1.191", "6.1.192", "6.2.300", "6.12.116", "6.12.117"].map(holds), [
-            false, true, false, false, true
-        ]);
+        assert_eq!(
+            ["6.1.191", "6.1.192", "6.2.300", "6.12.116", "6.12.117"].map(holds),
+            [false, true, false, false, true]
+        );
         assert_eq!(["6.18.44", "7.2.12", "7.3", "8.0"].map(holds), [false, false, true, true]);
     }
 }

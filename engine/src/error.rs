@@ -32,7 +32,9 @@ pub enum ResolveError {
         value: u64,
     },
     /// The instruction does not hold the value that the local BTF implies.
-    #[error("the instruction holds {found}, the local BTF implies {expected}: the object was edited or linked after compilation")]
+    #[error(
+        "the instruction holds {found}, the local BTF implies {expected}: the object was edited or linked after compilation"
+    )]
     InsnMismatch {
         /// Value in the instruction.
         found: u64,

@@ -144,12 +144,7 @@ fn size_of(rules: &Rules, btf: &Btf<'_>, id: TypeId) -> Result<u32, ValueError> 
 
 /// A byte offset with the size of what stands there; of arrays, the size of the innermost element counts, in older
 /// kernels that of the whole array.
-fn sized_offset(
-    rules: &Rules,
-    btf: &Btf<'_>,
-    byte_offset: u32,
-    id: TypeId,
-) -> Result<Value, ValueError> {
+fn sized_offset(rules: &Rules, btf: &Btf<'_>, byte_offset: u32, id: TypeId) -> Result<Value, ValueError> {
     let mut accessed = id;
     if rules.element_width {
         (accessed, _) = btf.skip_to_innermost_element(id).ok_or(ValueError::NoSize)?;

@@ -94,10 +94,7 @@ fn unsafe_code_is_where_c_is_called() {
         for (path, text) in sources(dir, ".rs") {
             let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
             let has_unsafe = code(&text).split_whitespace().any(|word| word == "unsafe");
-            assert!(
-                !has_unsafe || allowed.contains(&relative.as_str()),
-                "{relative} contains unsafe code"
-            );
+            assert!(!has_unsafe || allowed.contains(&relative.as_str()), "{relative} contains unsafe code");
         }
     }
 }

@@ -57,14 +57,17 @@ fn find_live() -> Result<Live, String> {
     if cfg!(target_endian = "big") || !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
         return Err("the helper makes system calls on x86-64 and arm64 only".into());
     }
-    let vmlinux = fs::read("/sys/kernel/btf/vmlinux").map_err(|error| format!("no BTF of vmlinux: {error}"))?;
+    let vmlinux =
+        fs::read("/sys/kernel/btf/vmlinux").map_err(|error| format!("no BTF of vmlinux: {error}"))?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|error| error.to_string())?;
-    let release = Release::parse(release.trim()).ok_or_else(|| format!("its release is {}", release.trim()))?;
+    let release =
+        Release::parse(release.trim()).ok_or_else(|| format!("its release is {}", release.trim()))?;
     let loader = Loader::Kernel(release);
     if let Some(why) = loader.unsupported() {
         return Err(why.into());
     }
-    let trivial = program::Program::new().job(vec![Load { insns: program::EXIT_0.to_vec(), ..Load::default() }]);
+    let trivial =
+        program::Program::new().job(vec![Load { insns: program::EXIT_0.to_vec(), ..Load::default() }]);
     let loaded = trivial.judge(judge()).map_err(|error| format!("bpf() is refused: {error}"))?;
     match loaded.as_slice() {
         [first] if first.errno == 0 && !first.insns.is_empty() => Ok(Live { vmlinux, loader }),

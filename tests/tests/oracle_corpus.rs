@@ -7,8 +7,8 @@
 #![expect(clippy::type_complexity, reason = "a table by two names")]
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::fs;
+use std::path::Path;
 
 use btfleet_tests::oracle::{Answer, Options, Oracle, Status, elf_section, extract};
 

@@ -25,7 +25,7 @@ fn rows() -> impl Iterator<Item = Row> {
 
 #[test]
 fn every_case_of_the_specification_has_a_row() {
-    // 87, 88: the kernel's own relocation only. 90: symbols, not records.
+    // 87, 88: the kernel's own relocation only, see `kernel_judge`. 90: symbols, not records.
     let missing: Vec<u32> =
         (1..=86).chain([89]).filter(|number| rows().all(|(it, ..)| it != *number)).collect();
     assert!(missing.is_empty(), "no row for {missing:?}");

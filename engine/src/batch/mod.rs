@@ -51,11 +51,7 @@ impl Batch {
     }
 
     /// Applies `work` to every item, and returns the results in the items' order.
-    pub fn map<'a, T: Sync, R: Send>(
-        &self,
-        items: &'a [T],
-        work: impl Fn(&'a T) -> R + Sync,
-    ) -> Vec<R> {
+    pub fn map<'a, T: Sync, R: Send>(&self, items: &'a [T], work: impl Fn(&'a T) -> R + Sync) -> Vec<R> {
         self.pool.install(|| items.par_iter().map(&work).collect())
     }
 

@@ -122,11 +122,7 @@ fn fail(distilled: &Btf<'_>, id: u32, what: &'static str) -> BtfError {
 }
 
 /// For each distilled id, void included, the kernel's type.
-fn map_distilled(
-    distilled: &Btf<'_>,
-    split: &Btf<'_>,
-    base: &Btf<'_>,
-) -> Result<Vec<Mapping>, BtfError> {
+fn map_distilled(distilled: &Btf<'_>, split: &Btf<'_>, base: &Btf<'_>) -> Result<Vec<Mapping>, BtfError> {
     let mut map = vec![Mapping::Unset; distilled.type_count() as usize];
     let mut by_name: HashMap<&[u8], Vec<(TypeId, Type<'_>)>> = HashMap::new();
     for (id, ty) in distilled.own_types() {

@@ -96,9 +96,7 @@ impl<'data> Btf<'data> {
             let ty = ty.with_record(record);
             refs.note(ty);
             // Most prototypes stand before their functions, and are looked at while they are in the cache.
-            if ty.kind == Kind::Func
-                && !self.is_proto(ty.target(), endian, &offsets)
-            {
+            if ty.kind == Kind::Func && !self.is_proto(ty.target(), endian, &offsets) {
                 refs.open_funcs.push((id, ty.target()));
             }
             at += len;
@@ -347,7 +345,7 @@ mod tests {
         assert_eq!(err(&data), "bad BTF string section: the last byte is not NUL");
         *data.last_mut().unwrap() = 0;
         assert_eq!(Btf::parse(&data).unwrap().type_count(), 1);
-        data[4] = 200;
+        *data.get_mut(4).unwrap() = 200;
         assert_eq!(Btf::parse(&data).unwrap_err().offset(), 4);
     }
 

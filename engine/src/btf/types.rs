@@ -385,7 +385,8 @@ fn member(rec: &[u8; 12], endian: Endian, bitfields: bool) -> Member {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *rec;
     let offset = endian.u32([i, j, k, l]);
     // With the kind flag, the upper 8 bits are the bitfield's width; without it all 32 are the offset.
-    let (bit_offset, bitfield_size) = if bitfields { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
+    let (bit_offset, bitfield_size) =
+        if bitfields { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
     Member {
         name_off: endian.u32([a, b, c, d]),
         type_id: TypeId(endian.u32([e, f, g, h])),

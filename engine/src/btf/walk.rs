@@ -91,7 +91,9 @@ impl<'data> Btf<'data> {
     /// # Errors
     /// [`SizeError`].
     pub(crate) fn size_by(&self, sizes: Sizes, id: TypeId) -> Result<u32, SizeError> {
-        let Sizes::Kernel { pointer_size } = sizes else { return self.walk_size(id, self.pointer_size(), false) };
+        let Sizes::Kernel { pointer_size } = sizes else {
+            return self.walk_size(id, self.pointer_size(), false);
+        };
         let size = self.walk_size(id, pointer_size, true).map_err(|_| SizeError::Invalid)?;
         // QUIRK: kept in an int there, and from 2 GiB on taken for an error.
         if size.cast_signed() < 0 { Err(SizeError::Invalid) } else { Ok(size) }

@@ -4,8 +4,8 @@
 
 use hashbrown::{HashMap, HashSet};
 use object::elf::{
-    EM_BPF, EM_NONE, ET_REL, FileHeader64, Rel64, SHF_EXECINSTR, SHT_NOBITS, SHT_PROGBITS, SHT_REL, SHT_STRTAB,
-    SHT_SYMTAB, STB_LOCAL, STT_FUNC,
+    EM_BPF, EM_NONE, ET_REL, FileHeader64, Rel64, SHF_EXECINSTR, SHT_NOBITS, SHT_PROGBITS, SHT_REL,
+    SHT_STRTAB, SHT_SYMTAB, STB_LOCAL, STT_FUNC,
 };
 use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym, SymbolTable};
 use object::{Endianness, SectionIndex};
@@ -66,7 +66,8 @@ impl<'data> Sections<'data> {
         let endian = header.endian().map_err(broken(5))?;
         let table_at = header.e_shoff(endian);
         let table = header.sections(endian, data).map_err(broken(table_at))?;
-        let header_at = |index: SectionIndex| table_at + index.0 as u64 * u64::from(header.e_shentsize(endian));
+        let header_at =
+            |index: SectionIndex| table_at + index.0 as u64 * u64::from(header.e_shentsize(endian));
 
         let mut this = Self {
             endian: if data.get(5) == Some(&1) { Endian::Little } else { Endian::Big },
@@ -154,7 +155,8 @@ impl<'data> Sections<'data> {
                 _ => {}
             }
         }
-        let code_rels = rels.into_iter().filter_map(|(target, it)| Some((*code_of_section.get(&target)?, it)));
+        let code_rels =
+            rels.into_iter().filter_map(|(target, it)| Some((*code_of_section.get(&target)?, it)));
         this.code_rels = code_rels.collect();
         this.programs.sort_by_key(|it| (it.code, it.offset));
         this.shares_bytes = extents.share_patched_bytes();
@@ -196,7 +198,8 @@ impl<'data> Sections<'data> {
         let endian = self.elf_endian;
         let symbols = self.symbols;
         for (symbol_index, symbol) in symbols.enumerate() {
-            if symbols.symbol_section(endian, symbol, symbol_index).ok().flatten() != Some(SectionIndex(index))
+            if symbols.symbol_section(endian, symbol, symbol_index).ok().flatten()
+                != Some(SectionIndex(index))
                 || symbol.st_type() != STT_FUNC
             {
                 continue;
@@ -291,14 +294,10 @@ fn check_header(data: &[u8]) -> Result<&Header, ObjectError> {
         Some(1) => return not_bpf(4, "it is a 32-bit ELF file".into()),
         _ => return Err(ObjectError::BrokenElf { offset: 4, what: "unknown ELF class".into() }),
     }
-    let header = Header::parse(data).map_err(|error| ObjectError::BrokenElf {
-        offset: 0,
-        what: error.to_string(),
-    })?;
-    let endian = header.endian().map_err(|error| ObjectError::BrokenElf {
-        offset: 5,
-        what: error.to_string(),
-    })?;
+    let header =
+        Header::parse(data).map_err(|error| ObjectError::BrokenElf { offset: 0, what: error.to_string() })?;
+    let endian =
+        header.endian().map_err(|error| ObjectError::BrokenElf { offset: 5, what: error.to_string() })?;
     let machine = header.e_machine(endian);
     if machine != EM_BPF && machine != EM_NONE {
         return not_bpf(18, format!("its machine number is {}, BPF's is {}", machine.0, EM_BPF.0));

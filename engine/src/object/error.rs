@@ -62,7 +62,10 @@ impl Refusal {
     }
 
     pub(crate) fn btf_required() -> Self {
-        Self::new(Self::EINVAL, "BTF is required for its maps, externs or struct_ops, but is missing or corrupt")
+        Self::new(
+            Self::EINVAL,
+            "BTF is required for its maps, externs or struct_ops, but is missing or corrupt",
+        )
     }
 }
 

@@ -6,9 +6,7 @@ use super::{ExtError, SourceLine};
 use crate::btf::Btf;
 use crate::format::Endian;
 use crate::format::btf::MAGIC;
-use crate::format::btf_ext::{
-    CORE_RELO_LEN, FUNC_INFO_LEN, HEADER_LEN_CORE, HEADER_LEN_MIN, LINE_INFO_LEN,
-};
+use crate::format::btf_ext::{CORE_RELO_LEN, FUNC_INFO_LEN, HEADER_LEN_CORE, HEADER_LEN_MIN, LINE_INFO_LEN};
 
 /// A checked `.BTF.ext` section.
 #[derive(Debug)]
@@ -58,11 +56,8 @@ pub(super) struct LineBlock<'data> {
 
 impl<'data> BtfExt<'data> {
     pub(super) fn parse(data: &'data [u8]) -> Result<Self, ExtError> {
-        let bad = |offset: usize, what, value: usize| ExtError {
-            offset: offset as u64,
-            what,
-            value: value as u64,
-        };
+        let bad =
+            |offset: usize, what, value: usize| ExtError { offset: offset as u64, what, value: value as u64 };
         if data.len() < 8 {
             return Err(bad(0, "shorter than the start of its header", data.len()));
         }
@@ -94,8 +89,7 @@ impl<'data> BtfExt<'data> {
         // Function information is checked like the rest, and not used here.
         sub(8, FUNC_INFO_LEN)?;
         let line_info = sub(16, LINE_INFO_LEN)?;
-        let core_relo =
-            if hdr_len >= HEADER_LEN_CORE { sub(24, CORE_RELO_LEN)? } else { Vec::new() };
+        let core_relo = if hdr_len >= HEADER_LEN_CORE { sub(24, CORE_RELO_LEN)? } else { Vec::new() };
         let range = |at: usize| field(at)..field(at) + field(at + 4);
         let core = range(24);
         let core_part = body.get(core.clone()).filter(|_| !core_relo.is_empty()).map(|data| CorePart {
@@ -119,10 +113,8 @@ impl<'data> BtfExt<'data> {
     }
 
     pub(super) fn line_blocks(&self, btf: &Btf<'data>) -> Vec<LineBlock<'data>> {
-        let block = |block: &Block<'data>| LineBlock {
-            section: btf.name(block.section_name_off),
-            block: *block,
-        };
+        let block =
+            |block: &Block<'data>| LineBlock { section: btf.name(block.section_name_off), block: *block };
         self.line_info.iter().map(block).collect()
     }
 }
@@ -170,17 +162,13 @@ fn blocks<'data>(
     if len == 0 {
         return Ok(Vec::new());
     }
-    let bad = |at: usize, what, value: usize| ExtError {
-        offset: (body_at + at) as u64,
-        what,
-        value: value as u64,
-    };
+    let bad =
+        |at: usize, what, value: usize| ExtError { offset: (body_at + at) as u64, what, value: value as u64 };
     if !off.is_multiple_of(4) {
         return Err(bad(off, "a sub-section is not aligned to 4 bytes", off));
     }
-    let data = body
-        .get(off..off + len)
-        .ok_or_else(|| bad(off, "a sub-section reaches past the end", off + len))?;
+    let data =
+        body.get(off..off + len).ok_or_else(|| bad(off, "a sub-section reaches past the end", off + len))?;
     let record_size =
         endian.u32_at(data, 0).ok_or_else(|| bad(off, "a sub-section has no record size", len))? as usize;
     // libbpf wants foreign-endian records to be exactly as long as those it knows how to swap.
@@ -217,9 +205,9 @@ fn blocks<'data>(
 impl<'data> Block<'data> {
     fn words<const N: usize>(&self) -> impl Iterator<Item = [u32; N]> + use<'data, N> {
         let endian = self.endian;
-        self.records.chunks_exact(self.record_size).map(move |record| {
-            std::array::from_fn(|word| endian.u32_at(record, word * 4).unwrap_or(0))
-        })
+        self.records
+            .chunks_exact(self.record_size)
+            .map(move |record| std::array::from_fn(|word| endian.u32_at(record, word * 4).unwrap_or(0)))
     }
 
     /// The block's CO-RE records, in order.

@@ -28,7 +28,10 @@ pub(super) enum Role {
 
 /// The first relocation that libbpf would refuse the object for.
 pub(super) fn check(sections: &Sections<'_>) -> Option<Refusal> {
-    sections.code_rels.iter().find_map(|&(code, rels)| rels.iter().find_map(|rel| check_one(sections, code, rel)))
+    sections
+        .code_rels
+        .iter()
+        .find_map(|&(code, rels)| rels.iter().find_map(|rel| check_one(sections, code, rel)))
 }
 
 fn check_one(sections: &Sections<'_>, code: usize, rel: &Rel64<Endianness>) -> Option<Refusal> {
@@ -37,7 +40,10 @@ fn check_one(sections: &Sections<'_>, code: usize, rel: &Rel64<Endianness>) -> O
     let at = usize::try_from(offset).ok()?;
     let bytes = sections.code.get(code)?.data.get(at..).and_then(|tail| tail.first_chunk::<INSN_LEN>());
     let Some(bytes) = bytes.filter(|_| offset.is_multiple_of(INSN_LEN as u64)) else {
-        return Some(Refusal::new(Refusal::FORMAT, format!("relocation at offset {offset} is at no instruction")));
+        return Some(Refusal::new(
+            Refusal::FORMAT,
+            format!("relocation at offset {offset} is at no instruction"),
+        ));
     };
     // Outside every function: left over from a weak one that the linker dropped.
     let program = sections.programs.get(program_at(&sections.programs, code, offset)?)?;

@@ -25,11 +25,11 @@ pub use externs::{Extern, ExternKind};
 
 use crate::btf::{Btf, TypeId};
 use crate::dialect::Rules;
+use crate::error::ResolveError;
 use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
 use crate::format::insn::INSN_LEN;
 use crate::query::{self, Question};
-use crate::error::ResolveError;
 use elf::Sections;
 use ext::{BtfExt, LineBlock};
 

@@ -54,12 +54,9 @@ impl Compat<'_, '_, '_> {
                 Kind::Enum | Kind::Enum64 if !self.rules.enum64 => {
                     return Ok((local.kind, target.kind) == (Kind::Enum, Kind::Enum));
                 }
-                Kind::Void
-                | Kind::Struct
-                | Kind::Union
-                | Kind::Enum
-                | Kind::Enum64
-                | Kind::Fwd => return Ok(true),
+                Kind::Void | Kind::Struct | Kind::Union | Kind::Enum | Kind::Enum64 | Kind::Fwd => {
+                    return Ok(true);
+                }
                 Kind::Int => return Ok(local.int_offset() == 0 && target.int_offset() == 0),
                 Kind::Ptr => (local_id, target_id) = (local.target(), target.target()),
                 Kind::Array => (local_id, target_id) = (local.array().elem, target.array().elem),

@@ -74,8 +74,7 @@ pub(crate) fn find(
                 if size.cast_signed() < 0 {
                     return Err(ResolveError::TargetMalformed { errno: size.cast_signed() });
                 }
-                search.bit_offset =
-                    search.bit_offset.wrapping_add(index.wrapping_mul(size).wrapping_mul(8));
+                search.bit_offset = search.bit_offset.wrapping_add(index.wrapping_mul(size).wrapping_mul(8));
             }
         }
     }
@@ -127,7 +126,7 @@ impl Search<'_, '_> {
                 return Ok(false);
             }
             self.budget.spend()?;
-                (_, ty) = self.budget.skip(self.btf, ty.array().elem, MALFORMED)?;
+            (_, ty) = self.budget.skip(self.btf, ty.array().elem, MALFORMED)?;
         }
         let same_name = |local: &[u8]| {
             let target = essential_name(self.btf.name(ty.name_off));

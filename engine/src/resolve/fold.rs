@@ -228,12 +228,7 @@ impl<'a, 'data> Fold<'a, 'data> {
     }
 
     /// The same by the rules of any loader.
-    pub fn by(
-        loader: Loader,
-        object: &'a Object<'data>,
-        kernel: &'a Kernel<'a>,
-        modules: Modules,
-    ) -> Self {
+    pub fn by(loader: Loader, object: &'a Object<'data>, kernel: &'a Kernel<'a>, modules: Modules) -> Self {
         let rules = Rules::of(loader, kernel.vmlinux.btf.pointer_size());
         let lists = (0..object.root_count()).map(|_| None).collect();
         Self { object, kernel, modules, rules, lists, written: HashMap::new(), budget: Budget::new() }
@@ -445,9 +440,7 @@ impl<'a, 'data> Fold<'a, 'data> {
             RelocKind::TypeSize | RelocKind::TypeIdTarget => {
                 (Code::ZeroAsQueried, Some(Value::plain(0)), Some(reason))
             }
-            _ if kind.is_existence_query() => {
-                (Code::AbsentAsQueried, Some(Value::plain(0)), Some(reason))
-            }
+            _ if kind.is_existence_query() => (Code::AbsentAsQueried, Some(Value::plain(0)), Some(reason)),
             _ => (reason, None, None),
         };
         let mut decision = self.decide(slots, &Edit { local, target }, None, code)?;

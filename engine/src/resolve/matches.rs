@@ -66,8 +66,7 @@ impl<'t> Matcher<'_, '_, 't> {
                 Kind::Enum | Kind::Enum64 => return self.enums(local, target),
                 Kind::Struct | Kind::Union if behind_ptr => {
                     return Ok(local.kind == target.kind
-                        || target.kind == Kind::Fwd
-                            && target.kind_flag() == (local.kind == Kind::Union));
+                        || target.kind == Kind::Fwd && target.kind_flag() == (local.kind == Kind::Union));
                 }
                 Kind::Struct | Kind::Union => {
                     return Ok(local.kind == target.kind && self.composites(local, target, below)?);
@@ -123,12 +122,7 @@ impl<'t> Matcher<'_, '_, 't> {
     }
 
     /// Every local member has a matching counterpart. Offsets and sizes do not count.
-    fn composites(
-        &mut self,
-        local: Type<'_>,
-        target: Type<'_>,
-        level: u32,
-    ) -> Result<bool, ResolveError> {
+    fn composites(&mut self, local: Type<'_>, target: Type<'_>, level: u32) -> Result<bool, ResolveError> {
         if local.vlen() > target.vlen() {
             return Ok(false);
         }

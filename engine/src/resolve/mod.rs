@@ -87,7 +87,7 @@ pub fn on_candidate(
         }
         Ask::TypeMatches(local) => {
             type_place(matches::types_match(rules, &local.btf, local.id, btf, root, budget)?, root)
-        },
+        }
     };
     Ok(match place {
         Ok(place) => {
@@ -120,4 +120,3 @@ fn find_enumerator(
         None => Err(Missing { why: Why::NoEnumerator, depth: 1 }),
     })
 }
-

@@ -109,7 +109,8 @@ const _: () = assert!(size_of::<ProgInfo>() == 40);
 unsafe fn bpf<T>(command: c_int, attr: &mut T) -> Result<c_int, u32> {
     // SAFETY: the kernel reads and writes no more than the size that it is told, and the memory that `attr` names.
     let result = unsafe { syscall(SYS_BPF, command, std::ptr::from_mut(attr), size_of::<T>()) };
-    let errno = || io::Error::last_os_error().raw_os_error().and_then(|it| u32::try_from(it).ok()).unwrap_or(5);
+    let errno =
+        || io::Error::last_os_error().raw_os_error().and_then(|it| u32::try_from(it).ok()).unwrap_or(5);
     if result < 0 { Err(errno()) } else { c_int::try_from(result).map_err(|_| errno()) }
 }
 
@@ -169,7 +170,8 @@ fn create_map() -> Result<OwnedFd, String> {
 /// Makes `ldimm64` instructions point into the map; what they held is the offset in it.
 fn point_into_map(insns: &mut [u8], numbers: &[u32], map: &OwnedFd) {
     for &number in numbers {
-        let Some(pair) = insns.get_mut(number as usize * 8..).and_then(|it| it.first_chunk_mut::<16>()) else {
+        let Some(pair) = insns.get_mut(number as usize * 8..).and_then(|it| it.first_chunk_mut::<16>())
+        else {
             continue;
         };
         let [_, regs, _, _, low @ .., _, _, _, _, h0, h1, h2, h3] = pair;

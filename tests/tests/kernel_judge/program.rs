@@ -6,9 +6,7 @@ use btfleet_engine::error::ResolveError;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
 use btfleet_engine::resolve::{Fold, Modules, Outcome};
-use btfleet_tests::build::{
-    BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, ObjectBuilder, code_bytes,
-};
+use btfleet_tests::build::{BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, ObjectBuilder, code_bytes};
 use btfleet_tests::kernel::{Job, Load, Loaded};
 
 use super::{Live, ask};
@@ -93,7 +91,10 @@ impl Program {
         let mut ext = BtfExtBuilder::new(ByteOrder::Little);
         for (record, insn_off) in self.records.iter().zip(offsets) {
             let access_str_off = local.str(&record.access);
-            ext.core_relo(section, CoreRelo { insn_off, type_id: record.root, access_str_off, kind: record.kind });
+            ext.core_relo(
+                section,
+                CoreRelo { insn_off, type_id: record.root, access_str_off, kind: record.kind },
+            );
         }
         let mut object = ObjectBuilder::new(ByteOrder::Little);
         object.program(SECTION, "p", &code);
@@ -237,14 +238,23 @@ impl Program {
 pub(super) fn same(theirs: &Loaded, ours: &Loaded) -> Result<(), String> {
     if theirs.errno != ours.errno {
         let logs = [theirs, ours].map(|it| tail(&it.log));
-        return Err(format!("errno {} and with our relocation {}\n{}", theirs.errno, ours.errno, logs.join("\n---\n")));
+        return Err(format!(
+            "errno {} and with our relocation {}\n{}",
+            theirs.errno,
+            ours.errno,
+            logs.join("\n---\n")
+        ));
     }
     if theirs.insns != ours.insns {
         let slots = |it: &Loaded| it.insns.as_chunks::<8>().0.to_vec();
         let (theirs, ours) = (slots(theirs), slots(ours));
         let at = theirs.iter().zip(&ours).position(|(one, two)| one != two);
         let show = |slots: &[[u8; 8]]| at.and_then(|at| slots.get(at)).map(|it| format!("{it:02x?}"));
-        return Err(format!("instruction {at:?} is {:?}, with our relocation {:?}", show(&theirs), show(&ours)));
+        return Err(format!(
+            "instruction {at:?} is {:?}, with our relocation {:?}",
+            show(&theirs),
+            show(&ours)
+        ));
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use btfleet_engine::kernel::Kernel;
 use btfleet_engine::resolve::Outcome;
 use btfleet_tests::build::{BtfBuilder, Insn, Member, Width};
 
-use super::program::{Program, STACK};
 use super::live;
+use super::program::{Program, STACK};
 
 /// Types of each kind that are looked at, evenly spread over the kernel's.
 const TYPES: [(Kind, usize); 6] = [
@@ -65,7 +65,7 @@ fn the_kernel_relocates_as_we_say() {
             Ok(answers) => {
                 for (ours, libbpf) in answers.kernel.iter().zip(&answers.libbpf) {
                     *codes.entry(code(ours)).or_default() += 1;
-                    if ours != libbpf {
+                    if said(ours) != said(libbpf) {
                         *apart.entry(format!("{}, libbpf {}", code(ours), code(libbpf))).or_default() += 1;
                     }
                 }
@@ -90,6 +90,14 @@ fn the_kernel_relocates_as_we_say() {
     // Recursion is the only thing in which the dialects differ here: no name is used with two kinds or two lists.
     for what in apart.keys() {
         assert!(what.starts_with("match-too-deep") || what.contains("pruned-away"), "{what}");
+    }
+}
+
+/// What a record comes to, but for the candidate that says so: libbpf may have dropped the first.
+fn said(outcome: &Outcome) -> (String, Vec<u8>) {
+    match outcome {
+        Outcome::Decided(decision) => (code(outcome), decision.insn.to_vec()),
+        _ => (code(outcome), Vec::new()),
     }
 }
 
@@ -228,12 +236,12 @@ fn composite(program: &mut Program, btf: &Btf<'_>, id: TypeId, name: &str) -> (u
 /// A type that is compatible with the kernel's as a member, with its size. Unsigned integers of 4 and 8 bytes change
 /// their size now and then.
 fn copy(local: &mut BtfBuilder, btf: &Btf<'_>, id: TypeId, depth: u32) -> Option<(u32, u32)> {
-    let (id, ty) = btf.skip_mods_and_typedefs(id)?;
+    let (_, ty) = btf.skip_mods_and_typedefs(id)?;
     let name = name_of(btf, ty.name_off);
     match ty.kind {
         Kind::Int => {
             let encoding = u32::from(ty.int_encoding());
-            let size = match (ty.size(), id.0 % 2) {
+            let size = match (ty.size(), local.next_id() % 2) {
                 (4, 0) if encoding == 0 => 8,
                 (8, 0) if encoding == 0 => 4,
                 (size, _) => size,

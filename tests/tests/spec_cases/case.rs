@@ -155,8 +155,8 @@ impl Case {
             kernel.add_module(format!("m{number}"), module).expect("the row's module is BTF");
         }
         let active = self.active;
-        let outcomes = Fold::by(self.loader, &object, &kernel, Modules::All)
-            .run(|reloc| active(&object, reloc));
+        let outcomes =
+            Fold::by(self.loader, &object, &kernel, Modules::All).run(|reloc| active(&object, reloc));
         if outcomes.len() != self.expected.len() {
             self.failures.push(format!("{} outcomes, expected {}", outcomes.len(), self.expected.len()));
         }

@@ -1,8 +1,10 @@
 //! The list of packages to fetch.
 //!
-//! LIST  := (COMMENT | ROW)...                lines; `#` begins a comment, empty lines are skipped
+//! ```text
+//! LIST  := (COMMENT | ROW)...                lines; '#' begins a comment, empty lines are skipped
 //! ROW   := package suite architecture parts  columns are separated by tabs
-//! parts := part[,part]...                    `kernel`, `modules`, `objects`
+//! parts := part[,part]...                    'kernel', 'modules', 'objects'
+//! ```
 //!
 //! A package is a name or a pattern with `*`, `?` and `[...]`; a pattern stands for all packages of the
 //! suite that match. Rows that name the same package add up.
