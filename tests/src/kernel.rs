@@ -5,6 +5,7 @@
 //!
 //! Job and answers are strings of bytes, each with its length as a little-endian `u32` before it.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -45,7 +46,7 @@ pub struct Load {
 pub struct Loaded {
     /// 0, or the errno of `BPF_PROG_LOAD`, positive.
     pub errno: u32,
-    /// The verifier's log if it was refused, else empty.
+    /// The verifier's log; it says what became of each record if the program was refused, and little else if not.
     pub log: String,
     /// The instructions as the verifier left them.
     pub insns: Vec<u8>,
@@ -132,6 +133,17 @@ impl Job {
 }
 
 impl Loaded {
+    /// Numbers of the records whose instructions the kernel replaced with an invalid call.
+    pub fn poisoned(&self) -> BTreeSet<usize> {
+        let lines = self.log.lines().filter(|line| line.contains(": substituting insn #"));
+        lines.filter_map(|line| line.split_once("relo #")?.1.split_once(':')?.0.parse().ok()).collect()
+    }
+
+    /// Whether the verifier came to one of these.
+    pub fn reached_poison(&self) -> bool {
+        self.log.contains("invalid func unknown#195896080")
+    }
+
     /// Appends the answer to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         push_words(out, &[self.errno]);

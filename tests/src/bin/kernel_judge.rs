@@ -189,6 +189,7 @@ fn load(job: &Job, btf: &OwnedFd, map: Option<&OwnedFd>, load: &Load) -> Loaded 
     }
     // The kernel wants them aligned.
     let insns: Vec<u64> = insns.as_chunks().0.iter().map(|insn| u64::from_ne_bytes(*insn)).collect();
+    let mut log = vec![0_u8; LOG_SIZE as usize];
     let records = |words: &[u32], len: usize| count(words.len() / len);
     let mut attr = ProgLoad {
         prog_type: job.prog_type,
@@ -207,24 +208,19 @@ fn load(job: &Job, btf: &OwnedFd, map: Option<&OwnedFd>, load: &Load) -> Loaded 
         core_relo_cnt: records(&load.core_relos, 4),
         core_relos: address(&load.core_relos),
         core_relo_rec_size: 16,
+        log_level: 1,
+        log_size: LOG_SIZE,
+        log_buf: address_mut(&mut log),
         ..ProgLoad::default()
     };
-    // SAFETY: everything that `attr` names lives until the call is over, with the lengths that stand there.
-    match unsafe { bpf(PROG_LOAD, &mut attr) } {
-        Ok(fd) => match translated(&own(fd)) {
-            Ok(insns) => Loaded { insns, ..Loaded::default() },
-            Err(errno) => Loaded { errno, log: "BPF_OBJ_GET_INFO_BY_FD".into(), ..Loaded::default() },
-        },
-        Err(errno) => {
-            let mut log = vec![0_u8; LOG_SIZE as usize];
-            (attr.log_buf, attr.log_size, attr.log_level) = (address_mut(&mut log), LOG_SIZE, 1);
-            // SAFETY: as above, and so does `log`, which nothing else looks at meanwhile.
-            if let Ok(fd) = unsafe { bpf(PROG_LOAD, &mut attr) } {
-                drop(own(fd));
-            }
-            Loaded { errno, log: text(&log), ..Loaded::default() }
-        }
-    }
+    // SAFETY: everything that `attr` names lives until the call is over, with the lengths that stand there; nothing
+    // else looks at `log` meanwhile.
+    let result = unsafe { bpf(PROG_LOAD, &mut attr) }.map(own).and_then(|program| translated(&program));
+    let (errno, insns) = match result {
+        Ok(insns) => (0, insns),
+        Err(errno) => (errno, Vec::new()),
+    };
+    Loaded { errno, log: text(&log), insns }
 }
 
 /// The instructions as the verifier left them.

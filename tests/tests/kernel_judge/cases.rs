@@ -121,6 +121,7 @@ fn poison_on_an_instruction_without_an_operand() {
         let int = program.local.int("int", 4, 1);
         let gone = program.local.structure("btfleet_no_such_struct", 4, &[Member::new("a", int, 0)]);
         program.record(gone, "0:0", BYTE_OFF, &[insn]);
+        program.records[0].is_dead = true;
         codes(live, &mut program);
     }
 }

@@ -1,12 +1,16 @@
 //! Programs made of records, and the kernel's judgement of them.
 
+use std::collections::BTreeSet;
+
 use btfleet_engine::btf::Btf;
 use btfleet_engine::dialect::Loader;
 use btfleet_engine::error::ResolveError;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
 use btfleet_engine::resolve::{Fold, Modules, Outcome};
-use btfleet_tests::build::{BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, ObjectBuilder, code_bytes};
+use btfleet_tests::build::{
+    BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, ObjectBuilder, Width, code_bytes,
+};
 use btfleet_tests::kernel::{Job, Load, Loaded};
 
 use super::{Live, ask};
@@ -188,6 +192,15 @@ impl Program {
         Load { insns, core_relos: self.core_relos() }
     }
 
+    /// The same, but for an access at the end that the verifier refuses: then it keeps its log of what came before.
+    fn refused(&mut self) -> Load {
+        let mut load = self.unrelocated();
+        let at = load.insns.len() - EXIT_0.len();
+        let wild = code_bytes(&[Insn::ldx(Width::Dw, 0, 8, 0), Insn::exit()], ByteOrder::Little);
+        load.insns.splice(at.., wild);
+        load
+    }
+
     /// Lets the kernel judge the program; says what is wrong with our answers.
     ///
     /// # Errors
@@ -195,7 +208,7 @@ impl Program {
     pub(super) fn judge(&mut self, live: &Live) -> Result<Answers, String> {
         let kernel = Kernel::new(Btf::parse(&live.vmlinux).expect("the running kernel's BTF"));
         let answers = self.answers(live, &kernel);
-        let mut loads = vec![self.unrelocated()];
+        let mut loads = vec![self.unrelocated(), self.refused()];
         let ours = self.relocated(&answers.kernel);
         let libbpf = self.relocated(&answers.libbpf);
         loads.extend(ours.iter().cloned().map(|insns| Load { insns, core_relos: Vec::new() }));
@@ -208,10 +221,19 @@ impl Program {
                 .map(|insns| Load { insns, core_relos: Vec::new() }),
         );
         let loaded = ask(&self.job(loads));
-        let (theirs, relocated) = loaded.split_first().ok_or("no answer")?;
+        let ([theirs, told], relocated) = loaded.split_first_chunk().ok_or("no answer")?;
         match (ours, relocated.first()) {
             (Some(ours), Some(by_us)) => {
                 same(theirs, by_us)?;
+                let poisoned = |it: &Outcome| matches!(it, Outcome::Decided(it) if it.poisoned);
+                let expected: BTreeSet<usize> =
+                    (0..).zip(&answers.kernel).filter(|(_, it)| poisoned(it)).map(|(at, _)| at).collect();
+                // What stands behind a branch leaves no other trace than this.
+                let poisoned = told.poisoned();
+                if poisoned != expected {
+                    let apart: Vec<_> = poisoned.symmetric_difference(&expected).collect();
+                    return Err(format!("poisoned by the kernel or by us, not by both: {apart:?}"));
+                }
                 if theirs.errno == 0 && theirs.insns != self.reachable(&ours) {
                     return Err("the verifier left other instructions than ours".into());
                 }
@@ -221,7 +243,7 @@ impl Program {
                     Outcome::Fatal(error) => Some(error.errno()),
                     _ => None,
                 });
-                if errno.map(i32::unsigned_abs) != Some(theirs.errno) {
+                if errno.map(i32::unsigned_abs) != Some(theirs.errno) || theirs.reached_poison() {
                     return Err(format!(
                         "the kernel's errno is {}, ours {errno:?}\n{}",
                         theirs.errno,
