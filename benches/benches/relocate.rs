@@ -10,10 +10,12 @@ use btfleet_benches::clock::{Stopwatch, Time};
 use btfleet_benches::libbpf::Scope;
 use btfleet_benches::workload::{Paths, Workload};
 use btfleet_benches::{Round, aya, btfleet, libbpf};
+use btfleet_engine::batch::outcomes;
 use btfleet_engine::btf::{Btf, RootIndex};
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
-use btfleet_engine::resolve::{Fold, Modules};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// Records of the samples.
@@ -114,14 +116,14 @@ fn parts(c: &mut Criterion) {
     group.bench_function("Fold, all", |b| {
         b.iter_custom(|n| {
             repeat(n, || {
-                let fold = |it| Fold::new(it, &kernel, Modules::All).run(|_| true).len();
+                let fold = |it| outcomes(Loader::Libbpf, it, &kernel, Modules::All, |_| true).len();
                 objects.iter().map(fold).sum::<usize>()
             })
         });
     });
     group.throughput(Throughput::Elements(object.relocs().len() as u64));
     group.bench_function(BenchmarkId::new("Fold", &file.name), |b| {
-        b.iter_custom(|n| repeat(n, || Fold::new(object, &kernel, Modules::All).run(|_| true)));
+        b.iter_custom(|n| repeat(n, || outcomes(Loader::Libbpf, object, &kernel, Modules::All, |_| true)));
     });
     group.finish();
 }

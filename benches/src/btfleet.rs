@@ -1,8 +1,11 @@
 //! btfleet, its own loading of the kernel included.
 
+use btfleet_engine::batch::outcomes;
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
-use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_engine::resolve::Outcome;
 
 use crate::Round;
 use crate::answer::{Answer, Status};
@@ -35,7 +38,7 @@ fn answers(work: &Workload) -> Result<Vec<Answer<'_>>, String> {
     let mut answers = Vec::new();
     for (number, file) in (0..).zip(&work.objects) {
         let object = Object::parse(&file.data).map_err(|error| format!("{}: {error}", file.name))?;
-        let outcomes = Fold::new(&object, &kernel, Modules::All).run(|_| true);
+        let outcomes = outcomes(Loader::Libbpf, &object, &kernel, Modules::All, |_| true);
         for (record, (reloc, outcome)) in (0..).zip(object.relocs().iter().zip(&outcomes)) {
             let other = |status| Answer::other(number, record, reloc.section, reloc.insn_off, status);
             answers.push(match outcome {

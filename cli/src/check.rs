@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use btfleet_engine::batch::Batch;
+use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::report::{Effect, ProgramVerdict, Verdict, check_object};
-use btfleet_engine::resolve::{Code, Modules};
+use btfleet_engine::report::{self, Effect, ProgramVerdict, Verdict, Verdicts};
+use btfleet_engine::resolve::Code;
 use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
@@ -45,36 +45,28 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             rows += 1;
         }
     }
-    let bar = progress(inputs.objects.len() * inputs.kernels.len());
+    let run =
+        Run::new(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), args.inputs.modules.into());
+    let bar = progress(inputs.objects.len());
     let mut before = 0;
-    batch.for_each_pair(
-        &inputs.objects,
-        &inputs.kernels,
-        |object_no, kernel_no| {
-            let (object, kernel) = (inputs.objects.get(object_no)?, inputs.kernels.get(kernel_no)?);
-            let judged: Judged = match loaders.refusal(&inputs, object_no, kernel_no) {
-                Some(refusal) => Err(refusal),
-                None => {
-                    let modules = Modules::from(args.inputs.modules);
-                    Ok(check_object(loaders.of(kernel_no), object, kernel, modules))
-                }
-            };
+    batch.for_each(
+        inputs.objects.len(),
+        |object| {
+            let verdicts = report::check(&run, object);
             let text = match format {
-                Format::Jsonl => json_rows(&inputs, &hashes, object_no, kernel_no, &judged),
+                Format::Jsonl => json_rows(&inputs, &loaders, &hashes, object, &verdicts),
                 Format::Table => (Vec::new(), 0),
             };
-            Some((judged, text))
+            (verdicts, text)
         },
-        |object_no, kernel_no, judged| {
+        |object, (verdicts, (text, count))| {
             bar.inc(1);
-            let Some((judged, (text, count))) = judged else { return true };
-            let written =
-                object_defects(&mut out, format, &inputs, &mut before, object_no).and_then(|more| {
-                    rows += more + count;
-                    out.write(&text)
-                });
+            let written = object_defects(&mut out, format, &inputs, &mut before, object).and_then(|more| {
+                rows += more + count;
+                out.write(&text)
+            });
             failure = written.err();
-            summary.add(&inputs, object_no, kernel_no, &judged);
+            summary.add(&inputs, &loaders, object, &verdicts);
             failure.is_none()
         },
     );
@@ -103,9 +95,6 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     })
 }
 
-/// Verdicts on an object's programs on a kernel, unless the two cannot be judged together.
-type Judged = Result<Vec<ProgramVerdict>, Refusal>;
-
 fn is_finding(verdict: Verdict, fail_on: FailOn) -> bool {
     match fail_on {
         FailOn::Fail => verdict >= Verdict::FailReloc,
@@ -118,29 +107,29 @@ fn is_finding(verdict: Verdict, fail_on: FailOn) -> bool {
 
 fn json_rows(
     inputs: &Inputs<'_>,
+    loaders: &Loaders,
     hashes: &[String],
     object_no: usize,
-    kernel_no: usize,
-    judged: &Judged,
+    verdicts: &Verdicts,
 ) -> (Vec<u8>, usize) {
-    let mut text = Vec::new();
-    let object_name = inputs.object_names.get(object_no).map_or("", String::as_str);
-    let kernel_name = inputs.kernel_names.get(kernel_no).copied().unwrap_or_default();
-    let verdicts = match judged {
-        Ok(verdicts) => verdicts,
-        Err(Refusal { code, why, .. }) => {
-            push_line(&mut text, &PairRow::new(object_name, kernel_name, code, why));
-            return (text, 1);
-        }
-    };
-    let hash = hashes.get(object_no).map_or("", String::as_str);
+    let (mut text, mut count) = (Vec::new(), 0);
     let Some(object) = inputs.objects.get(object_no) else { return (text, 0) };
-    for verdict in verdicts {
-        if let Some(row) = VerdictRow::new(object_name, hash, kernel_name, object, verdict) {
-            push_line(&mut text, &row);
+    let object_name = inputs.object_names.get(object_no).map_or("", String::as_str);
+    let hash = hashes.get(object_no).map_or("", String::as_str);
+    for (kernel_no, &kernel_name) in inputs.kernel_names.iter().enumerate() {
+        if let Some(Refusal { code, why, .. }) = loaders.refusal(inputs, object_no, kernel_no) {
+            push_line(&mut text, &PairRow::new(object_name, kernel_name, code, why));
+            count += 1;
+            continue;
+        }
+        for verdict in verdicts.on(kernel_no).unwrap_or_default() {
+            if let Some(row) = VerdictRow::new(object_name, hash, kernel_name, object, verdict) {
+                push_line(&mut text, &row);
+                count += 1;
+            }
         }
     }
-    (text, verdicts.len())
+    (text, count)
 }
 
 /// What an object comes to on a kernel: the worst over its autoloaded programs.
@@ -200,34 +189,47 @@ impl Summary {
         }
     }
 
-    fn add(&mut self, inputs: &Inputs<'_>, object_no: usize, kernel_no: usize, judged: &Judged) {
-        let Some(object) = inputs.objects.get(object_no) else { return };
-        let mut cell = Cell::NoPrograms;
-        match judged {
-            Err(refusal) => {
+    fn add(&mut self, inputs: &Inputs<'_>, loaders: &Loaders, object_no: usize, verdicts: &Verdicts) {
+        let (Some(object), Some(cells)) = (inputs.objects.get(object_no), self.cells.get_mut(object_no))
+        else {
+            return;
+        };
+        let mut kernels_of: Vec<Vec<usize>> = vec![Vec::new(); verdicts.by_class.len()];
+        for (kernel, (cell, class)) in cells.iter_mut().zip(&verdicts.classes.of).enumerate() {
+            if let Some(refusal) = loaders.refusal(inputs, object_no, kernel) {
                 *self.pairs_not_judged.entry(refusal.short).or_default() += 1;
-                cell = Cell::NotJudged;
+                *cell = Cell::NotJudged;
+            } else if let Some(kernels) = class.and_then(|it| kernels_of.get_mut(it as usize)) {
+                kernels.push(kernel);
             }
-            Ok(verdicts) => {
-                for verdict in verdicts {
-                    *self.counts.entry(verdict.verdict).or_default() += 1;
-                    if object.programs().get(verdict.program).is_some_and(|it| it.autoload) {
-                        self.worst_autoloaded = self.worst_autoloaded.max(Some(verdict.verdict));
-                        cell = match cell {
-                            Cell::Verdict(worst) => Cell::Verdict(worst.max(verdict.verdict)),
-                            _ => Cell::Verdict(verdict.verdict),
-                        };
-                    }
-                    self.add_findings(object, object_no, kernel_no, verdict);
+        }
+        for (verdicts, kernels) in verdicts.by_class.iter().zip(&kernels_of) {
+            let mut worst: Option<Verdict> = None;
+            for verdict in verdicts {
+                *self.counts.entry(verdict.verdict).or_default() += kernels.len();
+                if object.programs().get(verdict.program).is_some_and(|it| it.autoload) {
+                    worst = worst.max(Some(verdict.verdict));
+                }
+                self.add_findings(object, object_no, kernels, verdict);
+            }
+            self.worst_autoloaded = self.worst_autoloaded.max(worst);
+            let Some(cells) = self.cells.get_mut(object_no) else { continue };
+            let cell = worst.map_or(Cell::NoPrograms, Cell::Verdict);
+            for &kernel in kernels {
+                if let Some(slot) = cells.get_mut(kernel) {
+                    *slot = cell;
                 }
             }
         }
-        if let Some(slot) = self.cells.get_mut(object_no).and_then(|row| row.get_mut(kernel_no)) {
-            *slot = cell;
-        }
     }
 
-    fn add_findings(&mut self, object: &Object<'_>, object_no: usize, kernel_no: usize, of: &ProgramVerdict) {
+    fn add_findings(
+        &mut self,
+        object: &Object<'_>,
+        object_no: usize,
+        kernels: &[usize],
+        of: &ProgramVerdict,
+    ) {
         let Some(program) = object.programs().get(of.program) else { return };
         for finding in &of.findings {
             let reloc = finding.reloc.and_then(|it| object.relocs().get(it));
@@ -246,14 +248,14 @@ impl Summary {
             }
             places.kinds.extend(reloc.and_then(|it| it.kind).map(|it| it.name()));
             places.in_default |= program.autoload;
-            places.kernels.insert(kernel_no);
+            places.kernels.extend(kernels);
             let name = String::from_utf8_lossy(program.name).into_owned();
             places.programs.entry(object_no).or_default().insert(name);
             if let Some(line) = reloc.and_then(|it| object.source_line(it)) {
                 let show = || format!("{}:{}", String::from_utf8_lossy(line.file), line.line);
                 places.lines.entry(object_no).or_insert_with(show);
             }
-            places.count += 1;
+            places.count += kernels.len();
         }
     }
 

@@ -1,12 +1,14 @@
 //! `btfleet explain`: one record or one program on one kernel, for a reader who knows C and not CO-RE.
 
-use btfleet_engine::batch::Batch;
+use btfleet_engine::batch::{Batch, outcomes};
+use btfleet_engine::dialect::Loader;
 use btfleet_engine::explain::{
     CandidateReport, CandidateState, Explanation, Layout, Side, explain, show_offset,
 };
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_engine::resolve::Outcome;
 use serde_json::{Value, json};
 
 use crate::args::{ExplainArgs, ExplainFormat, Format, InputArgs};
@@ -155,7 +157,7 @@ fn text(
     selected: &[usize],
     args: &ExplainArgs,
 ) -> Result<(), Failure> {
-    let outcomes = Fold::new(subject.object, subject.kernel, subject.modules).run(|_| true);
+    let outcomes = outcomes(Loader::Libbpf, subject.object, subject.kernel, subject.modules, |_| true);
     let problems: Vec<usize> =
         selected.iter().copied().filter(|it| outcomes.get(*it).is_some_and(is_problem)).collect();
     let groups = group(subject.object, &outcomes, &problems);

@@ -76,6 +76,11 @@ impl Loaders {
         self.by_kernel.get(kernel).copied().unwrap_or(Loader::Libbpf)
     }
 
+    /// The loaders, by kernel.
+    pub(crate) fn by_kernel(&self) -> &[Loader] {
+        &self.by_kernel
+    }
+
     /// What the answers are those of.
     pub(crate) fn models(&self) -> &str {
         &self.models

@@ -2,8 +2,8 @@
 //! scripts; `docs/output.md` says what they mean.
 
 use btfleet_engine::MODELS;
+use btfleet_engine::batch::Run;
 use btfleet_engine::ingest::InputError;
-use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
 use btfleet_engine::relocate::{self, Obstacle, Patch, Plan, Unanswered};
 use btfleet_engine::resolve::Code;
@@ -173,12 +173,8 @@ impl<'a> ObstacleEntry<'a> {
 
 impl<'a> ModulesEntry<'a> {
     /// `None` if all values are from vmlinux.
-    pub(crate) fn new(name: &'a str, kernel: &'a Kernel<'_>, plan: &Plan) -> Option<Self> {
-        let modules: Vec<&str> = plan
-            .modules
-            .iter()
-            .filter_map(|&it| Some(kernel.modules.get(it as usize)?.name.as_str()))
-            .collect();
+    pub(crate) fn new(name: &'a str, run: &'a Run<'_>, kernel: usize, plan: &Plan) -> Option<Self> {
+        let modules: Vec<&str> = plan.modules.iter().map(|&it| run.module_name(kernel, it)).collect();
         (!modules.is_empty()).then_some(Self { kernel: name, modules })
     }
 }

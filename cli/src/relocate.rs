@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use btfleet_engine::batch::Batch;
-use btfleet_engine::relocate::{Obstacle, Optional, Patch, Plan, plan};
-use btfleet_engine::resolve::Modules;
+use btfleet_engine::batch::{Batch, Run};
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::relocate::{Optional, Patch, Planned, plan};
 use sha2::{Digest, Sha256};
 
 use crate::args::{Format, ModulesArg, RelocateArgs};
@@ -28,24 +28,25 @@ pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
     let dir = OutDir::open(&args.output, args.force)?;
     let files = Files::read(&args.inputs, &batch)?;
     let inputs = files.parse(&batch);
-    let mut run = Run {
+    let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
+    let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, args.inputs.modules.into());
+    let mut results = Results {
         inputs: &inputs,
         batch: &batch,
         dir,
         manifest: manifest(args, &inputs),
-        patches: HashMap::new(),
         names: BTreeMap::new(),
         hashes: HashMap::new(),
     };
-    let bar = progress(inputs.objects.len() * inputs.kernels.len());
+    let optional = if args.respect_autoload { Optional::Leave } else { Optional::Relocate };
+    let bar = progress(inputs.objects.len());
     let mut failure = None;
-    batch.for_each_pair(
-        &inputs.objects,
-        &inputs.kernels,
-        |object, kernel| plan_pair(args, &inputs, object, kernel),
-        |object, kernel, pair| {
+    batch.for_each(
+        inputs.objects.len(),
+        |object| plan(&run, object, optional),
+        |object, planned| {
             bar.inc(1);
-            failure = run.add(object, kernel, pair).err();
+            failure = results.add(&run, object, planned).err();
             failure.is_none()
         },
     );
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
     if let Some(failure) = failure {
         return Err(failure);
     }
-    let Run { dir, mut manifest, names, .. } = run;
+    let Results { dir, mut manifest, names, .. } = results;
     manifest.complete = inputs.complete() && manifest.objects.iter().all(|it| it.failed.is_empty());
     dir.finish(&manifest.to_json(), &names.into_keys().collect())?;
     let mut out = Output::new();
@@ -63,26 +64,6 @@ pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
     }
     out.finish()?;
     Ok(if manifest.complete { Exit::Fine } else { Exit::NotJudged })
-}
-
-/// What becomes of an object on a kernel.
-enum Pair {
-    Planned(Plan),
-    Obstacle(Obstacle),
-    /// They cannot be judged together.
-    Mismatch(&'static str),
-}
-
-fn plan_pair(args: &RelocateArgs, inputs: &Inputs<'_>, object_no: usize, kernel_no: usize) -> Option<Pair> {
-    let (object, kernel) = (inputs.objects.get(object_no)?, inputs.kernels.get(kernel_no)?);
-    if let Some(why) = inputs.mismatch(object_no, kernel_no) {
-        return Some(Pair::Mismatch(why));
-    }
-    let optional = if args.respect_autoload { Optional::Leave } else { Optional::Relocate };
-    Some(match plan(object, kernel, Modules::from(args.inputs.modules), optional) {
-        Ok(plan) => Pair::Planned(plan),
-        Err(obstacle) => Pair::Obstacle(obstacle),
-    })
 }
 
 /// A manifest with all objects and no outputs yet.
@@ -114,57 +95,54 @@ fn manifest<'a>(args: &RelocateArgs, inputs: &'a Inputs<'_>) -> Manifest<'a> {
     manifest
 }
 
-struct Run<'a, 'data> {
+struct Results<'a, 'data> {
     inputs: &'a Inputs<'data>,
     batch: &'a Batch,
     dir: OutDir,
     manifest: Manifest<'a>,
-    /// Of the object at hand: distinct patches with the kernels that they serve. Files are made when it has met
-    /// all kernels, so that no more than one for each thread is in memory.
-    patches: HashMap<Patch, Vec<usize>>,
     /// Names of files to hashes of their contents, and the other way round.
     names: BTreeMap<String, String>,
     hashes: HashMap<String, String>,
 }
 
-impl Run<'_, '_> {
-    /// Takes the pairs in order: all kernels of the first object, then those of the second.
-    fn add(&mut self, object_no: usize, kernel_no: usize, pair: Option<Pair>) -> Result<(), Failure> {
+impl<'a> Results<'a, '_> {
+    /// Takes what becomes of one object, and writes its files.
+    fn add(&mut self, run: &'a Run<'_>, object_no: usize, planned: Vec<Planned>) -> Result<(), Failure> {
         let inputs = self.inputs;
-        let (Some(pair), Some(object), Some(kernel), Some(&name), Some(entry)) = (
-            pair,
-            inputs.objects.get(object_no),
-            inputs.kernels.get(kernel_no),
-            inputs.kernel_names.get(kernel_no),
-            self.manifest.objects.get_mut(object_no),
-        ) else {
+        let (Some(object), Some(entry)) =
+            (inputs.objects.get(object_no), self.manifest.objects.get_mut(object_no))
+        else {
             return Ok(());
         };
-        match pair {
-            Pair::Mismatch(why) => entry.failed.push(ObstacleEntry::byte_order(name, why)),
-            Pair::Obstacle(obstacle) => entry.failed.push(ObstacleEntry::new(name, object, obstacle)),
-            Pair::Planned(plan) => {
-                entry.from_modules.extend(ModulesEntry::new(name, kernel, &plan));
-                let left = plan.obstacles.iter().map(|&it| ObstacleEntry::of_record(name, object, it));
-                entry.left.extend(left);
-                self.patches.entry(plan.patch).or_default().push(kernel_no);
+        // Kernels in their order; distinct patches with the kernels that they serve.
+        let mut by_kernel: Vec<Option<&Planned>> = vec![None; inputs.kernels.len()];
+        for it in &planned {
+            for &kernel in &it.kernels {
+                if let Some(slot) = by_kernel.get_mut(kernel) {
+                    *slot = Some(it);
+                }
             }
         }
-        if kernel_no + 1 == inputs.kernels.len() { self.write_object(object_no) } else { Ok(()) }
-    }
-
-    /// Writes the files of one object.
-    fn write_object(&mut self, object_no: usize) -> Result<(), Failure> {
-        let inputs = self.inputs;
-        let (Some(object), Some(input), Some(entry)) = (
-            inputs.objects.get(object_no),
-            inputs.object_files.get(object_no),
-            self.manifest.objects.get_mut(object_no),
-        ) else {
-            return Ok(());
-        };
-        let mut patches: Vec<(Patch, Vec<usize>)> = self.patches.drain().collect();
-        patches.sort_by_key(|(_, kernels)| kernels.first().copied());
+        let mut patches: Vec<(&Patch, Vec<usize>)> = Vec::new();
+        for (kernel, (planned, &name)) in by_kernel.iter().zip(&inputs.kernel_names).enumerate() {
+            if let Some(why) = inputs.mismatch(object_no, kernel) {
+                entry.failed.push(ObstacleEntry::byte_order(name, why));
+                continue;
+            }
+            match planned.map(|it| &it.plan) {
+                None => {}
+                Some(Err(obstacle)) => entry.failed.push(ObstacleEntry::new(name, object, *obstacle)),
+                Some(Ok(plan)) => {
+                    entry.from_modules.extend(ModulesEntry::new(name, run, kernel, plan));
+                    let left = plan.obstacles.iter().map(|&it| ObstacleEntry::of_record(name, object, it));
+                    entry.left.extend(left);
+                    match patches.iter_mut().find(|(it, _)| **it == plan.patch) {
+                        Some((_, kernels)) => kernels.push(kernel),
+                        None => patches.push((&plan.patch, vec![kernel])),
+                    }
+                }
+            }
+        }
         let staged = self.batch.map(&patches, |(patch, _)| {
             let file = patch.apply(object);
             let hash = hex(&Sha256::digest(&file));
@@ -173,6 +151,7 @@ impl Run<'_, '_> {
             let staged = if self.hashes.contains_key(&hash) { None } else { Some(self.dir.stage(&file)?) };
             Ok::<_, Failure>((hash, programs, staged))
         });
+        let Some(input) = inputs.object_files.get(object_no) else { return Ok(()) };
         let stem = stem(&input.path);
         for (staged, (_, kernels)) in staged.into_iter().zip(&patches) {
             let (hash, programs, staged) = staged?;

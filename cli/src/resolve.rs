@@ -1,18 +1,17 @@
 //! `btfleet resolve`: every record on every kernel.
 
-use btfleet_engine::batch::Batch;
+use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::dialect::Loader;
-use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::resolve::{Decision, Fold, Modules, Outcome};
+use btfleet_engine::resolve::{Decision, Outcome};
 
 use crate::args::{Format, ResolveArgs};
 use crate::load::{Files, Inputs};
 use crate::loader::{Loaders, Refusal};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
-use crate::rows::{EndRow, InputRow, PairRow, RelocRow, push_line};
+use crate::rows::{EndRow, InputRow, PairRow, Place, RelocRow, push_line};
 
-/// One pair's rows, formatted where they were computed.
+/// One object's rows, formatted where they were computed.
 struct Rows {
     text: Vec<u8>,
     count: usize,
@@ -34,19 +33,20 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
             rows += input_row(&mut out, defect)?;
         }
     }
-    let bar = progress(inputs.objects.len() * inputs.kernels.len());
+    let run =
+        Run::new(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), args.inputs.modules.into());
+    let bar = progress(inputs.objects.len());
     let mut before = 0;
-    batch.for_each_pair(
-        &inputs.objects,
-        &inputs.kernels,
-        |object, kernel| pair_rows(args, &inputs, &loaders, object, kernel),
-        |object, _, pair| {
+    batch.for_each(
+        inputs.objects.len(),
+        |object| object_rows(args, &inputs, &loaders, &run, object),
+        |object, found| {
             bar.inc(1);
-            rows += pair.count;
-            complete &= pair.judged;
+            rows += found.count;
+            complete &= found.judged;
             let written = object_defects(&mut out, format, &inputs, &mut before, object).and_then(|count| {
                 rows += count;
-                out.write(&pair.text)
+                out.write(&found.text)
             });
             failure = written.err();
             failure.is_none()
@@ -101,52 +101,53 @@ pub(crate) fn object_defects(
     Ok(rows)
 }
 
-fn pair_rows(
+/// Rows of one object on all kernels.
+fn object_rows<'a>(
     args: &ResolveArgs,
-    inputs: &Inputs<'_>,
+    inputs: &'a Inputs<'a>,
     loaders: &Loaders,
-    object_no: usize,
-    kernel_no: usize,
+    run: &'a Run<'a>,
+    number: usize,
 ) -> Rows {
     let mut rows = Rows { text: Vec::new(), count: 0, judged: true };
-    let (Some(object), Some(kernel)) = (inputs.objects.get(object_no), inputs.kernels.get(kernel_no)) else {
-        return rows;
-    };
-    let object_name = inputs.object_names.get(object_no).map_or("", String::as_str);
-    let kernel_name = inputs.kernel_names.get(kernel_no).copied().unwrap_or_default();
-    if let Some(Refusal { code, why, .. }) = loaders.refusal(inputs, object_no, kernel_no) {
-        rows.judged = false;
-        match args.inputs.format {
-            Format::Jsonl => {
-                push_line(&mut rows.text, &PairRow::new(object_name, kernel_name, code, why));
-                rows.count = 1;
-            }
-            Format::Table => {
-                let heading = format!("{object_name} on {kernel_name}");
-                push_text(&mut rows.text, &format!("{}\n  {why}\n", paint(HEAD, &heading)));
-            }
-        }
-        return rows;
-    }
+    let Some(object) = inputs.objects.get(number) else { return rows };
+    let object_name = inputs.object_names.get(number).map_or("", String::as_str);
     let autoloaded = |reloc: &Reloc<'_>| {
         reloc.program.and_then(|it| object.programs().get(it)).is_none_or(|program| program.autoload)
     };
-    let loader = loaders.of(kernel_no);
-    let outcomes = Fold::by(loader, object, kernel, Modules::from(args.inputs.modules))
-        .run(|reloc| !args.respect_autoload || autoloaded(reloc));
-    rows.count = outcomes.len();
-    match args.inputs.format {
-        Format::Jsonl => {
-            for (reloc, outcome) in object.relocs().iter().zip(&outcomes) {
-                let row = RelocRow::new(object_name, kernel_name, object, kernel, reloc, outcome);
-                push_line(&mut rows.text, &row);
+    let folded = run.fold(number, |reloc| !args.respect_autoload || autoloaded(reloc));
+    for (kernel, &kernel_name) in inputs.kernel_names.iter().enumerate() {
+        if let Some(Refusal { code, why, .. }) = loaders.refusal(inputs, number, kernel) {
+            rows.judged = false;
+            match args.inputs.format {
+                Format::Jsonl => {
+                    push_line(&mut rows.text, &PairRow::new(object_name, kernel_name, code, why));
+                    rows.count += 1;
+                }
+                Format::Table => {
+                    let heading = format!("{object_name} on {kernel_name}");
+                    push_text(&mut rows.text, &format!("{}\n  {why}\n", paint(HEAD, &heading)));
+                }
             }
+            continue;
         }
-        Format::Table if outcomes.is_empty() => {}
-        Format::Table => {
-            let heading = format!("{object_name} on {kernel_name}");
-            push_text(&mut rows.text, &format!("{}\n", paint(HEAD, &heading)));
-            push_text(&mut rows.text, &table(loader, object, kernel, &outcomes));
+        let outcomes = folded.on(kernel);
+        rows.count += outcomes.len();
+        match args.inputs.format {
+            Format::Jsonl => {
+                for (record, (reloc, outcome)) in object.relocs().iter().zip(&outcomes).enumerate() {
+                    let place = Place { run, object: number, record, kernel };
+                    let row = RelocRow::new(object_name, kernel_name, object, reloc, place, outcome);
+                    push_line(&mut rows.text, &row);
+                }
+            }
+            Format::Table if outcomes.is_empty() => {}
+            Format::Table => {
+                let heading = format!("{object_name} on {kernel_name}");
+                push_text(&mut rows.text, &format!("{}\n", paint(HEAD, &heading)));
+                let module_name = |module| run.module_name(kernel, module);
+                push_text(&mut rows.text, &table(loaders.of(kernel), object, &outcomes, &module_name));
+            }
         }
     }
     rows
@@ -157,7 +158,12 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// One line a record, columns as wide as this pair needs them.
-fn table(loader: Loader, object: &Object<'_>, kernel: &Kernel<'_>, outcomes: &[Outcome]) -> String {
+fn table<'a>(
+    loader: Loader,
+    object: &Object<'_>,
+    outcomes: &[&Outcome],
+    module_name: &impl Fn(u32) -> &'a str,
+) -> String {
     let lines: Vec<[String; 4]> = object
         .relocs()
         .iter()
@@ -166,7 +172,7 @@ fn table(loader: Loader, object: &Object<'_>, kernel: &Kernel<'_>, outcomes: &[O
             let section = String::from_utf8_lossy(reloc.section);
             let kind = reloc.kind.map_or_else(|| format!("kind {}", reloc.raw_kind), |it| it.name().into());
             let place = format!("{section}+{}", reloc.insn_off);
-            [place, kind, object.path(reloc), describe(loader, kernel, outcome)]
+            [place, kind, object.path(reloc), describe(loader, outcome, module_name)]
         })
         .collect();
     let width = |column: usize| {
@@ -178,20 +184,20 @@ fn table(loader: Loader, object: &Object<'_>, kernel: &Kernel<'_>, outcomes: &[O
     })
 }
 
-fn describe(loader: Loader, kernel: &Kernel<'_>, outcome: &Outcome) -> String {
+fn describe<'a>(loader: Loader, outcome: &Outcome, module_name: &impl Fn(u32) -> &'a str) -> String {
     match outcome {
         Outcome::Skipped => paint(DIM, "skipped"),
         Outcome::Fatal(error) => {
             let who = if loader == Loader::Libbpf { "libbpf" } else { "kernel" };
             format!("{}  {error} ({who}: {})", paint(BAD, error.code()), error.errno())
         }
-        Outcome::Decided(decision) => describe_decision(kernel, decision),
+        Outcome::Decided(decision) => describe_decision(decision, module_name),
         Outcome::ModuleDependent(answers) => {
             let answers: Vec<String> = answers
                 .iter()
                 .map(|it| {
-                    let name = kernel.modules.get(it.module as usize).map_or("?", |it| it.name.as_str());
-                    format!("{name}: {}", describe(loader, kernel, &it.outcome))
+                    let answer = describe(loader, &it.outcome, module_name);
+                    format!("{}: {answer}", module_name(it.module))
                 })
                 .collect();
             format!("{}  {}", paint(WARN, "module-dependent"), answers.join("; "))
@@ -199,7 +205,7 @@ fn describe(loader: Loader, kernel: &Kernel<'_>, outcome: &Outcome) -> String {
     }
 }
 
-fn describe_decision(kernel: &Kernel<'_>, decision: &Decision) -> String {
+fn describe_decision<'a>(decision: &Decision, module_name: &impl Fn(u32) -> &'a str) -> String {
     let code = decision.code.name();
     let mut text = match decision.new {
         _ if decision.poisoned => format!("{} -> poison  {}", decision.orig, paint(WARN, code)),
@@ -212,9 +218,8 @@ fn describe_decision(kernel: &Kernel<'_>, decision: &Decision) -> String {
         }
         None => paint(WARN, code),
     };
-    let module = decision.candidate.and_then(|it| it.module).and_then(|it| kernel.modules.get(it as usize));
-    if let Some(module) = module {
-        text.push_str(&format!("  in module {}", module.name));
+    if let Some(module) = decision.candidate.and_then(|it| it.module) {
+        text.push_str(&format!("  in module {}", module_name(module)));
     }
     text
 }

@@ -1,9 +1,10 @@
 //! `--format jsonl`: one object a line, fields in a fixed order. The field names are the contract with scripts.
 
 use btfleet_engine::MODELS;
+use btfleet_engine::batch::Run;
+use btfleet_engine::fleet::Candidate;
 use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::ingest::InputError;
-use btfleet_engine::kernel::{Candidate, Kernel};
 use btfleet_engine::object::{Object, Reloc};
 use btfleet_engine::report::ProgramVerdict;
 use btfleet_engine::resolve::{Decision, Outcome};
@@ -82,14 +83,32 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn target_type(kernel: &Kernel<'_>, reloc: &Reloc<'_>, decision: &Decision) -> Option<String> {
-    let candidate = decision.candidate?;
-    (reloc.kind == Some(RelocKind::FieldByteOffset) && decision.target_type.0 != 0)
-        .then(|| kernel.btf_of(candidate).type_name(decision.target_type))
+/// A record of a run: the numbers of its object, of itself and of the kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) run: &'a Run<'a>,
+    pub(crate) object: usize,
+    pub(crate) record: usize,
+    pub(crate) kernel: usize,
 }
 
-fn module_name<'a>(kernel: &'a Kernel<'_>, candidate: Option<Candidate>) -> Option<&'a str> {
-    kernel.modules.get(candidate?.module? as usize).map(|module| module.name.as_str())
+impl<'a> Place<'a> {
+    fn target_type(self, reloc: &Reloc<'_>, decision: &Decision) -> Option<String> {
+        let Self { run, object, record, kernel } = self;
+        if reloc.kind != Some(RelocKind::FieldByteOffset) || decision.target_type.0 == 0 {
+            return None;
+        }
+        let shape = run.shape_of(object, record, kernel, decision.candidate?)?;
+        Some(shape.btf.type_name(decision.target_type))
+    }
+
+    fn module_name(self, candidate: Option<Candidate>) -> Option<&'a str> {
+        Some(self.run.module_name(self.kernel, candidate?.module?))
+    }
+
+    fn root_id(self, candidate: Option<Candidate>) -> Option<u32> {
+        Some(self.run.id_of(self.object, self.record, self.kernel, candidate?)?.0)
+    }
 }
 
 impl<'a> RelocRow<'a> {
@@ -97,8 +116,8 @@ impl<'a> RelocRow<'a> {
         object_name: &'a str,
         kernel_name: &'a str,
         object: &Object<'_>,
-        kernel: &'a Kernel<'_>,
         reloc: &Reloc<'_>,
+        place: Place<'a>,
         outcome: &Outcome,
     ) -> Self {
         let insn_before = hex(object.insn_bytes(reloc));
@@ -153,9 +172,9 @@ impl<'a> RelocRow<'a> {
                 row.orig_sz = Some(decision.orig_size);
                 row.new_sz = Some(decision.new_size);
                 row.resize_fails = Some(decision.resize_fails);
-                row.target = target_type(kernel, reloc, decision);
-                row.root_id = decision.candidate.map(|it| it.id.0);
-                row.target_module = module_name(kernel, decision.candidate);
+                row.target = place.target_type(reloc, decision);
+                row.root_id = place.root_id(decision.candidate);
+                row.target_module = place.module_name(decision.candidate);
                 row.insn = hex(&decision.insn);
             }
             Outcome::ModuleDependent(answers) => {
@@ -163,10 +182,7 @@ impl<'a> RelocRow<'a> {
                 row.reason = Some("module-dependent");
                 row.by_module = answers
                     .iter()
-                    .map(|it| {
-                        let module = kernel.modules.get(it.module as usize);
-                        ModuleRow::new(module.map_or("", |it| it.name.as_str()), &row.insn, &it.outcome)
-                    })
+                    .map(|it| ModuleRow::new(place, it.module, &row.insn, &it.outcome))
                     .collect();
             }
         }
@@ -175,9 +191,9 @@ impl<'a> RelocRow<'a> {
 }
 
 impl<'a> ModuleRow<'a> {
-    fn new(module: &'a str, insn_before: &str, outcome: &Outcome) -> Self {
+    fn new(place: Place<'a>, module: u32, insn_before: &str, outcome: &Outcome) -> Self {
         let mut row = Self {
-            module,
+            module: place.run.module_name(place.kernel, module),
             code: "skipped",
             reason: None,
             fatal: None,
@@ -198,7 +214,7 @@ impl<'a> ModuleRow<'a> {
                 row.new = decision.new.map(|it| it.to_string());
                 row.unresolved = Some(decision.unresolved);
                 row.poisoned = decision.poisoned;
-                row.root_id = decision.candidate.map(|it| it.id.0);
+                row.root_id = place.root_id(decision.candidate);
                 row.insn = hex(&decision.insn);
             }
             // A single module's answer is never one of these.

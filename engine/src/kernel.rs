@@ -106,6 +106,12 @@ impl<'data> Kernel<'data> {
             .filter(|candidates| !candidates.is_empty())
     }
 
+    /// Candidates in module number `module`.
+    pub fn candidates_in_module(&self, root: &Root<'_>, module: u32) -> Candidates {
+        let found = self.modules.get(module as usize);
+        found.map(|it| it.indexed.candidates(root, root.kind, Some(module))).unwrap_or_default()
+    }
+
     /// Whether vmlinux or a module knows the name as a forward declaration.
     pub fn only_declares(&self, root: &Root<'_>) -> bool {
         !self.vmlinux.candidates(root, Kind::Fwd, None).is_empty()

@@ -60,6 +60,7 @@ pub mod btf;
 pub mod dialect;
 pub mod error;
 pub mod explain;
+pub mod fleet;
 pub mod format;
 pub mod ingest;
 pub mod kernel;

@@ -2,7 +2,7 @@
 //!
 //! A [`Query`] holds what any loader asks of the *target*: essential root name, kind of the root, and the
 //! path by names and indices with what each named step has to be compatible with. The same question asked
-//! by two objects is the same `Query` (field and enumerator queries compare and hash by content). What only
+//! by two objects is the same `Query`. What only
 //! concerns the record, the value that its instruction should hold, is a [`LocalValue`] beside it.
 //!
 //! Source: `bpf_core_parse_spec`, libbpf; spec section 4.
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::btf::{Btf, NameHash, TypeId, essential_name};
+use crate::btf::{Btf, NameHash, ShapeHash, ShapeHasher, TypeId, essential_name, same_shape};
 use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::btf::Kind;
@@ -40,7 +40,8 @@ pub struct Root<'data> {
     pub hash: NameHash,
     /// The root's name without its flavor.
     pub essential: &'data [u8],
-    /// Kind of the root, modifiers unskipped. ENUM64 is stored as ENUM: either finds both.
+    /// Kind of the root, modifiers unskipped. For libbpf ENUM64 is stored as ENUM, and either finds both; for the
+    /// kernel's own loader a root has just this kind.
     pub kind: Kind,
 }
 
@@ -103,19 +104,32 @@ pub enum Leaf<'data> {
 
 /// A type of the program's BTF.
 ///
-/// Type queries compare whole types, so this is a view and not a description; two of them are equal only
-/// if they are the same type of the same object.
+/// Type queries compare whole types, so this is a view and not a description. Types of the same shape are equal,
+/// whatever object they are from.
 #[derive(Clone, Debug)]
 pub struct LocalType<'data> {
     /// The program's BTF.
     pub btf: Arc<Btf<'data>>,
     /// The root, modifiers unskipped.
     pub id: TypeId,
+    /// Hash of its shape; `None` if it is equal to no other type.
+    shape: Option<ShapeHash>,
+}
+
+impl<'data> LocalType<'data> {
+    fn new(btf: &Arc<Btf<'data>>, id: TypeId) -> Self {
+        Self { btf: Arc::clone(btf), id, shape: ShapeHasher::new(btf).hash(id) }
+    }
 }
 
 impl PartialEq for LocalType<'_> {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.btf, &other.btf) && self.id == other.id
+        let is_same_type = Arc::ptr_eq(&self.btf, &other.btf) && self.id == other.id;
+        // Hashes of hostile types can be made to collide.
+        is_same_type
+            || self.shape.is_some()
+                && self.shape == other.shape
+                && same_shape((&self.btf, self.id), (&other.btf, other.id))
     }
 }
 
@@ -123,8 +137,7 @@ impl Eq for LocalType<'_> {}
 
 impl std::hash::Hash for LocalType<'_> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        std::ptr::hash(Arc::as_ptr(&self.btf), state);
-        self.id.hash(state);
+        self.shape.hash(state);
     }
 }
 
@@ -173,7 +186,11 @@ pub fn parse<'data>(
     if matches!(access, [] | [b':', ..]) || class == Some(RelocClass::Type) && access != b"0" {
         return Err(ResolveError::BadAccessString);
     }
-    let root_kind = if root_type.kind == Kind::Enum64 { Kind::Enum } else { root_type.kind };
+    // In the kernel an ENUM is no candidate for an ENUM64, nor the other way round.
+    let root_kind = match root_type.kind {
+        Kind::Enum64 if !rules.in_kernel => Kind::Enum,
+        kind => kind,
+    };
     let essential = essential_name(name);
     let root = Root { hash: NameHash::of(essential), essential, kind: root_kind };
     if let Some(kind) = kind
@@ -196,11 +213,11 @@ fn type_question<'data>(
     kind: RelocKind,
     root: Root<'data>,
 ) -> Question<'data> {
-    let local_type = LocalType { btf: Arc::clone(btf), id: type_id };
+    let local_type = || LocalType::new(btf, type_id);
     let ask = match kind {
         RelocKind::TypeIdLocal => None,
-        RelocKind::TypeMatches => Some(Ask::TypeMatches(local_type)),
-        _ => Some(Ask::TypeCompat(local_type)),
+        RelocKind::TypeMatches => Some(Ask::TypeMatches(local_type())),
+        _ => Some(Ask::TypeCompat(local_type())),
     };
     let local = if kind == RelocKind::TypeIdLocal {
         Ok(LocalValue { value: Value::plain(u64::from(type_id.0)), validate: false })

@@ -24,12 +24,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::batch::{Folded, Run};
 use crate::error::ResolveError;
 use crate::format::btf_ext::{CORE_LEN_AT, RelocKind};
 use crate::format::insn::INSN_LEN;
-use crate::kernel::Kernel;
 use crate::object::{Object, Program, Reloc};
-use crate::resolve::{Fold, Modules, Outcome};
+use crate::resolve::Outcome;
 
 /// What happens to programs in sections with a leading `?`, which libbpf loads only if told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct Plan {
     pub patch: Patch,
     /// Records because of which `?` programs are left, the first one of each program.
     pub obstacles: Vec<Unanswered>,
-    /// Numbers of the kernel's modules that the values are from, ascending.
+    /// Modules that the values are from, ascending: numbers for [`Run::module_name`].
     pub modules: Vec<u32>,
 }
 
@@ -92,59 +92,115 @@ pub enum Obstacle {
     SharedBytes,
 }
 
-/// Decides all records of an object on a kernel, and what of its file changes by that.
+/// What becomes of an object on some kernels.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Numbers of the kernels, ascending.
+    pub kernels: Vec<usize>,
+    /// How the object is relocated for them, or why there is no file that libbpf would make of it.
+    pub plan: Result<Plan, Obstacle>,
+}
+
+/// Decides all records of object number `number` on the kernels of a run, and what of its file changes by that.
+/// Kernels on which it cannot be judged are in none of the results.
 ///
 /// With [`Optional::Relocate`], `?` programs with a record that has no answer are left and the records are
 /// folded again without theirs, until no more have one.
-///
-/// # Errors
-/// [`Obstacle`] if no file can be written that libbpf would make of the object.
-pub fn plan(
-    object: &Object<'_>,
-    kernel: &Kernel<'_>,
-    modules: Modules,
-    optional: Optional,
-) -> Result<Plan, Obstacle> {
-    if object.shares_bytes() && !object.relocs().is_empty() {
-        return Err(Obstacle::SharedBytes);
-    }
-    let optional_program = |reloc: &Reloc<'_>| {
-        reloc.program.filter(|&it| object.programs().get(it).is_some_and(|program| !program.autoload))
-    };
+pub fn plan(run: &Run<'_>, number: usize, optional: Optional) -> Vec<Planned> {
+    let Some(object) = run.object(number) else { return Vec::new() };
     let mut left = BTreeSet::new();
     if optional == Optional::Leave {
-        left.extend(object.relocs().iter().filter_map(optional_program));
+        left.extend(object.relocs().iter().filter_map(|it| optional_program(object, it)));
     }
-    let mut obstacles = Vec::new();
-    loop {
+    let mut done = Vec::new();
+    let mut pending =
+        vec![Pending { kernels: (0..run.kernel_count()).collect(), left, obstacles: Vec::new() }];
+    while let Some(Pending { kernels, left, obstacles }) = pending.pop() {
         let is_active = |reloc: &Reloc<'_>| reloc.program.is_none_or(|it| !left.contains(&it));
-        let outcomes = Fold::new(object, kernel, modules).run(is_active);
-        let (mut more, mut lasting) = (BTreeSet::new(), None);
-        for (number, (reloc, outcome)) in object.relocs().iter().zip(&outcomes).enumerate() {
-            let Some(obstacle) = Unanswered::new(number, outcome) else { continue };
-            match optional_program(reloc).filter(|_| reloc.placement_error().is_none()) {
-                Some(program) => {
-                    if more.insert(program) {
+        let folded = run.fold(number, is_active);
+        for kernels in alike(&folded, &kernels) {
+            let outcomes = kernels.first().map(|it| folded.on(*it)).unwrap_or_default();
+            let plan = match judge(object, &outcomes) {
+                _ if object.shares_bytes() && !object.relocs().is_empty() => Err(Obstacle::SharedBytes),
+                Judged::Lasting(obstacle) => Err(Obstacle::Record(obstacle)),
+                Judged::Done => Ok(Plan {
+                    patch: Patch::new(object, &outcomes, left.clone()),
+                    obstacles: obstacles.clone(),
+                    modules: modules_of(&outcomes),
+                }),
+                Judged::Without(more) => {
+                    let mut left = left.clone();
+                    let mut obstacles = obstacles.clone();
+                    for (program, obstacle) in more {
+                        left.insert(program);
                         obstacles.push(obstacle);
                     }
+                    pending.push(Pending { kernels, left, obstacles });
+                    continue;
                 }
-                // It goes away if it is there because of what is now left.
-                None => lasting = lasting.or(Some(obstacle)),
-            }
+            };
+            done.push(Planned { kernels, plan });
         }
-        if more.is_empty() {
-            if let Some(obstacle) = lasting {
-                return Err(Obstacle::Record(obstacle));
-            }
-            let patch = Patch::new(object, &outcomes, left);
-            return Ok(Plan { patch, obstacles, modules: modules_of(&outcomes) });
-        }
-        left.append(&mut more);
     }
+    done.sort_by_key(|it| it.kernels.first().copied());
+    done
 }
 
-fn modules_of(outcomes: &[Outcome]) -> Vec<u32> {
-    let module = |outcome: &Outcome| match outcome {
+/// Kernels whose records are to be folded once more.
+struct Pending {
+    kernels: Vec<usize>,
+    /// Programs that are left as they were.
+    left: BTreeSet<usize>,
+    obstacles: Vec<Unanswered>,
+}
+
+fn optional_program(object: &Object<'_>, reloc: &Reloc<'_>) -> Option<usize> {
+    reloc.program.filter(|&it| object.programs().get(it).is_some_and(|program| !program.autoload))
+}
+
+/// The kernels of `kernels` on which the object comes out the same, by the first of them.
+fn alike(folded: &Folded<'_>, kernels: &[usize]) -> Vec<Vec<usize>> {
+    let classes = folded.classes(Outcome::write_effect);
+    let mut by_class: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for &kernel in kernels {
+        if let Some(class) = classes.of.get(kernel).copied().flatten() {
+            by_class.entry(class).or_default().push(kernel);
+        }
+    }
+    by_class.into_values().collect()
+}
+
+enum Judged {
+    /// Every record has an answer.
+    Done,
+    /// These programs have a record without one, and can be left.
+    Without(Vec<(usize, Unanswered)>),
+    /// A record without an answer that cannot be left.
+    Lasting(Unanswered),
+}
+
+fn judge(object: &Object<'_>, outcomes: &[&Outcome]) -> Judged {
+    let (mut more, mut lasting) = (BTreeMap::new(), None);
+    for (number, (reloc, outcome)) in object.relocs().iter().zip(outcomes).enumerate() {
+        let Some(obstacle) = Unanswered::new(number, outcome) else { continue };
+        match optional_program(object, reloc).filter(|_| reloc.placement_error().is_none()) {
+            Some(program) => {
+                more.entry(program).or_insert(obstacle);
+            }
+            // It goes away if it is there because of what can be left.
+            None => lasting = lasting.or(Some(obstacle)),
+        }
+    }
+    if !more.is_empty() {
+        let mut more: Vec<_> = more.into_iter().collect();
+        more.sort_by_key(|(_, obstacle)| obstacle.reloc);
+        return Judged::Without(more);
+    }
+    lasting.map_or(Judged::Done, Judged::Lasting)
+}
+
+fn modules_of(outcomes: &[&Outcome]) -> Vec<u32> {
+    let module = |outcome: &&Outcome| match outcome {
         Outcome::Decided(decision) => decision.candidate?.module,
         _ => None,
     };
@@ -167,7 +223,7 @@ fn writes<'a>(
 }
 
 impl Patch {
-    fn new(object: &Object<'_>, outcomes: &[Outcome], left: BTreeSet<usize>) -> Self {
+    fn new(object: &Object<'_>, outcomes: &[&Outcome], left: BTreeSet<usize>) -> Self {
         let records = || object.relocs().iter().zip(outcomes);
         let mut slots: BTreeMap<_, _> =
             records().flat_map(|(reloc, outcome)| writes(object, reloc, outcome)).collect();

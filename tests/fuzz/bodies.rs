@@ -8,15 +8,17 @@
 
 use std::sync::Arc;
 
+use btfleet_engine::batch::{Run, outcomes as resolve_pair};
 use btfleet_engine::btf::{Btf, NameHash, RootIndex, TypeId, essential_name, relocate_distilled};
 use btfleet_engine::dialect::{Loader, Release};
 use btfleet_engine::explain::explain;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::Endian;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
 use btfleet_engine::relocate::{Optional, instructions, plan};
-use btfleet_engine::report::check_object;
-use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_engine::report::check;
+use btfleet_engine::resolve::Outcome;
 
 /// A target's name and body.
 type Target = (&'static str, fn(&[u8]));
@@ -218,16 +220,32 @@ fn resolve(data: &[u8]) {
 
 /// Folds an object over a kernel by every loader's rules, judges it and explains some records.
 fn fold(object: &Object<'_>, kernel: &Kernel<'_>) {
+    if object.endian() != kernel.vmlinux.btf.endian() {
+        assert!(resolve_pair(Loader::Libbpf, object, kernel, Modules::All, |_| true).is_empty());
+        return;
+    }
     let (records, modules) = (object.relocs(), kernel.modules.len());
-    let outcomes = Fold::new(object, kernel, Modules::All).run(|_| true);
+    let run = Run::of_pair(Loader::Libbpf, object, kernel, Modules::All);
+    let outcomes = resolve_pair(Loader::Libbpf, object, kernel, Modules::All, |_| true);
     assert_eq!(outcomes.len(), records.len(), "an outcome for each record");
-    assert_eq!(Fold::new(object, kernel, Modules::All).run(|_| true), outcomes, "always the same answers");
-    for (record, outcome) in records.iter().zip(&outcomes) {
+    assert_eq!(
+        resolve_pair(Loader::Libbpf, object, kernel, Modules::All, |_| true),
+        outcomes,
+        "always the same answers"
+    );
+    for (number, (record, outcome)) in records.iter().zip(&outcomes).enumerate() {
         match outcome {
             Outcome::Decided(decision) => {
                 assert!(matches!(decision.insn.len(), 8 | 16) && record.program.is_some());
                 if let Some(candidate) = decision.candidate {
-                    assert!(kernel.btf_of(candidate).ty(candidate.id).is_some());
+                    let shape = run.shape_of(0, number, 0, candidate).expect("a candidate is a type");
+                    let id = run.id_of(0, number, 0, candidate).expect("and has an id");
+                    let name = |btf: &Btf<'_>, id| btf.ty(id).map(|it| btf.name(it.name_off).to_vec());
+                    let of_kernel = match candidate.module {
+                        Some(module) => &kernel.modules[module as usize].indexed.btf,
+                        None => &kernel.vmlinux.btf,
+                    };
+                    assert_eq!(name(shape.btf, shape.id), name(of_kernel, id));
                     assert!(candidate.module.is_none_or(|it| (it as usize) < modules));
                 }
             }
@@ -236,12 +254,12 @@ fn fold(object: &Object<'_>, kernel: &Kernel<'_>) {
             Outcome::Fatal(error) => assert!(error.errno() < 0 && !error.code().is_empty()),
         }
     }
-    let each = Fold::new(object, kernel, Modules::Each).run(|_| true);
+    let each = resolve_pair(Loader::Libbpf, object, kernel, Modules::Each, |_| true);
     assert_eq!(each.len(), records.len());
     if modules == 0 {
         assert_eq!(each, outcomes, "without modules it does not matter how they are looked at");
     }
-    let none = Fold::new(object, kernel, Modules::All).run(|_| false);
+    let none = resolve_pair(Loader::Libbpf, object, kernel, Modules::All, |_| false);
     assert!(none.iter().all(|it| matches!(it, Outcome::Skipped | Outcome::Fatal(_))));
 
     let release = |text| Loader::Kernel(Release::parse(text).expect("a release"));
@@ -249,12 +267,15 @@ fn fold(object: &Object<'_>, kernel: &Kernel<'_>) {
     let entries: Vec<_> =
         (0..object.programs().len()).filter(|&it| !object.programs()[it].is_subprogram).collect();
     for loader in loaders {
-        assert_eq!(Fold::by(loader, object, kernel, Modules::All).run(|_| true).len(), records.len());
+        assert_eq!(resolve_pair(loader, object, kernel, Modules::All, |_| true).len(), records.len());
         if entries.len() > SOME {
             continue;
         }
         for modules in [Modules::All, Modules::Each] {
-            let verdicts = check_object(loader, object, kernel, modules);
+            let run = Run::of_pair(loader, object, kernel, modules);
+            let verdicts = check(&run, 0);
+            // Nothing is said of kernels of another byte order, nor of those that relocate nothing.
+            let verdicts = verdicts.on(0).unwrap_or_default().to_vec();
             assert!(
                 verdicts.iter().map(|it| it.program).eq(entries.iter().copied()),
                 "a verdict for each entry"
@@ -284,9 +305,13 @@ fn relocate(data: &[u8]) {
 
 /// Relocates in every way; what comes out is an object with the same programs, and doing it again changes nothing.
 fn patch(object: &Object<'_>, kernel: &Kernel<'_>) {
+    if object.endian() != kernel.vmlinux.btf.endian() {
+        return;
+    }
     for modules in [Modules::All, Modules::Each] {
         for optional in [Optional::Relocate, Optional::Leave] {
-            let Ok(made) = plan(object, kernel, modules, optional) else { continue };
+            let run = Run::of_pair(Loader::Libbpf, object, kernel, modules);
+            let Some(Ok(made)) = plan(&run, 0, optional).pop().map(|it| it.plan) else { continue };
             let file = made.patch.apply(object);
             assert_eq!(file.len(), object.file().len(), "the file keeps its size");
             let after = Object::parse(&file).expect("still an object");
@@ -305,7 +330,8 @@ fn patch(object: &Object<'_>, kernel: &Kernel<'_>) {
             }
             // Without the records of the others, a program that was left may have an answer.
             if made.obstacles.is_empty() {
-                let again = plan(&after, kernel, modules, optional).expect("relocates again");
+                let run = Run::of_pair(Loader::Libbpf, &after, kernel, modules);
+                let again = plan(&run, 0, optional).remove(0).plan.expect("relocates again");
                 assert!(again.patch.apply(&after) == file, "relocated twice: other bytes");
             }
         }

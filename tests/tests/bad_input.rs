@@ -10,10 +10,13 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use btfleet_engine::batch;
 use btfleet_engine::btf::{Btf, TypeId, relocate_distilled};
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
-use btfleet_engine::resolve::{Code, Fold, Modules, Outcome};
+use btfleet_engine::resolve::{Code, Outcome};
 use btfleet_tests::build::{
     BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, Member, ObjectBuilder, Width,
 };
@@ -71,7 +74,7 @@ fn exercise(bytes: &[u8]) -> usize {
 /// Folds an object over a kernel, if both can be read; returns the number of answers.
 fn fold_over(object: &[u8], kernel: &[u8]) -> usize {
     let (Ok(object), Ok(kernel)) = (Object::parse(object), Kernel::parse(kernel)) else { return 0 };
-    Fold::new(&object, &kernel, Modules::All).run(|_| true).len()
+    batch::outcomes(Loader::Libbpf, &object, &kernel, Modules::All, |_| true).len()
 }
 
 /// Treats a blob as a module of a kernel, and as one on a distilled base that `kernel` is to replace.
@@ -149,7 +152,7 @@ fn outcomes(object: &[u8], kernel: &[u8]) -> Vec<Outcome> {
     let object = Object::parse(object).expect("an object");
     assert_eq!(object.ignored_btf(), None, "its BTF is readable");
     let kernel = Kernel::parse(kernel).expect("a kernel");
-    Fold::new(&object, &kernel, Modules::All).run(|_| true)
+    batch::outcomes(Loader::Libbpf, &object, &kernel, Modules::All, |_| true)
 }
 
 /// `struct s { int a; }` of the program, the same at 8 in the kernel; object with `code` and records at `offsets`.

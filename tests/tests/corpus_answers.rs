@@ -10,10 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use btfleet_engine::batch::outcomes;
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_engine::resolve::Outcome;
 use btfleet_tests::oracle::elf_section;
 
 /// Differences that are shown; the rest is counted.
@@ -129,7 +132,7 @@ fn check(table: &str, kernel: impl Fn(&Path, &str) -> KernelBytes) {
             continue;
         };
         pairs += 1;
-        let outcomes = Fold::new(object, kernel_read, Modules::All).run(|_| true);
+        let outcomes = outcomes(Loader::Libbpf, object, kernel_read, Modules::All, |_| true);
         if outcomes.len() != pair.len() {
             let (have, want) = (outcomes.len(), pair.len());
             differences.push(format!("{object_name} on {kernel}: {have} records, expected {want}"));
@@ -229,7 +232,7 @@ fn either_byte_order_gives_the_same_answers() {
     let judge = |object: &Object<'_>, target: &[u8]| -> Answers {
         let btf = elf_section(target, ".BTF").expect("a target object has .BTF");
         let kernel = Kernel::parse(btf).expect("a target's .BTF is one");
-        let outcomes = Fold::new(object, &kernel, Modules::All).run(|_| true);
+        let outcomes = outcomes(Loader::Libbpf, object, &kernel, Modules::All, |_| true);
         let mut answers = Answers::new();
         for (reloc, outcome) in object.relocs().iter().zip(&outcomes) {
             let (question, answer) = common(object, reloc, outcome);

@@ -7,12 +7,14 @@
 #[expect(dead_code, reason = "the table of the libbpf dialect uses the rest")]
 mod case;
 
+use btfleet_engine::batch::Run;
 use btfleet_engine::btf::Btf;
 use btfleet_engine::dialect::{Loader, Release};
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
-use btfleet_engine::report::{Verdict, check_object};
-use btfleet_engine::resolve::{Code, Modules};
+use btfleet_engine::report::{self, Verdict};
+use btfleet_engine::resolve::Code;
 use btfleet_tests::build::{
     BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, Member, ObjectBuilder, Width,
 };
@@ -320,8 +322,9 @@ fn a_fatal_record_fails_its_program_only() {
         object.btf_ext(&ext.finish());
         let bytes = object.finish();
         let object = Object::parse(&bytes).unwrap();
-        let verdicts = check_object(loader, &object, &kernel_read, Modules::All);
-        verdicts.iter().map(|it| it.verdict).collect::<Vec<_>>()
+        let run = Run::of_pair(loader, &object, &kernel_read, Modules::All);
+        let verdicts = report::check(&run, 0);
+        verdicts.on(0).unwrap().iter().map(|it| it.verdict).collect::<Vec<_>>()
     };
     assert_eq!(verdicts(kernel("6.12"), "raw_tp/b"), [Verdict::Ok, Verdict::FailReloc]);
     assert_eq!(verdicts(kernel("6.12"), "?raw_tp/b"), [Verdict::Ok, Verdict::FailReloc]);

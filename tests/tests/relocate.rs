@@ -7,11 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use aya_obj::generated::bpf_insn;
+use btfleet_engine::batch::Run;
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::Endian;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
 use btfleet_engine::relocate::{Obstacle, Optional, Plan, instructions, plan};
-use btfleet_engine::resolve::Modules;
 use btfleet_tests::build::{
     BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, LineInfo, Member, ObjectBuilder, ObjectSection,
 };
@@ -47,8 +49,20 @@ fn parse(file: &[u8]) -> Object<'_> {
     Object::parse(file).expect("an object")
 }
 
+fn plan_pair<'a>(
+    object: &'a Object<'a>,
+    kernel: &'a Kernel<'a>,
+    modules: Modules,
+    optional: Optional,
+) -> Result<Plan, Obstacle> {
+    let run = Run::of_pair(Loader::Libbpf, object, kernel, modules);
+    let mut planned = plan(&run, 0, optional);
+    assert_eq!(planned.len(), 1, "one kernel");
+    planned.remove(0).plan
+}
+
 fn plan_of(file: &[u8], target: &[u8], optional: Optional) -> Result<Plan, Obstacle> {
-    plan(&parse(file), &Kernel::parse(target).expect("a kernel"), Modules::All, optional)
+    plan_pair(&parse(file), &Kernel::parse(target).expect("a kernel"), Modules::All, optional)
 }
 
 /// The file after relocation; it has to be possible.
@@ -138,7 +152,7 @@ fn samples_have_libbpfs_instructions_and_relocate_to_themselves() {
             if object.endian() != kernel.vmlinux.btf.endian() {
                 continue;
             }
-            let Ok(plan) = plan(&object, &kernel, Modules::All, Optional::Relocate) else { continue };
+            let Ok(plan) = plan_pair(&object, &kernel, Modules::All, Optional::Relocate) else { continue };
             assert!(plan.obstacles.is_empty(), "{name}");
             let after = plan.patch.apply(&object);
             files += 1;
@@ -459,7 +473,7 @@ fn answers_that_depend_on_modules_are_not_written() {
             kernel.add_module(name.into(), bytes).expect("a module");
         }
         let file = it.finish();
-        plan(&parse(&file), &kernel, kind, Optional::Relocate)
+        plan_pair(&parse(&file), &kernel, kind, Optional::Relocate)
             .map(|plan| (plan.obstacles.len(), plan.modules))
             .map_err(|it| matches!(it, Obstacle::Record(it) if it.fatal.is_none()))
     };
@@ -554,7 +568,7 @@ fn damaged_objects_do_not_panic() {
             if object.endian() != Endian::Little {
                 continue;
             }
-            match plan(&object, &kernel, Modules::All, Optional::Relocate) {
+            match plan_pair(&object, &kernel, Modules::All, Optional::Relocate) {
                 Ok(plan) => {
                     let after = plan.patch.apply(&object);
                     files += 1;

@@ -1,25 +1,35 @@
 //! Many objects on many kernels, in parallel, with results in input order.
 //!
+//! A [`Run`] finds the distinct questions of all objects, answers each for every distinct type that is a candidate on
+//! some kernel, and folds the answers object by object. The work grows with distinct questions and distinct types,
+//! and not with objects times kernels.
+//!
 //! The pool is the caller's own, never rayon's global one; no lock is held across a rayon call, and output
 //! is the same for any number of threads.
+
+mod classes;
+mod run;
+
+pub use classes::Classes;
+pub use run::{Folded, Run};
 
 use std::path::PathBuf;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use crate::dialect::Loader;
+use crate::fleet::Modules;
 use crate::ingest::{InputError, KernelFiles, KernelSource, read_file};
 use crate::kernel::Kernel;
-use crate::object::Object;
+use crate::object::{Object, Reloc};
+use crate::resolve::Outcome;
 
-/// Pairs that are in memory at once; enough to keep every thread busy, few enough to bound what waits for
-/// the pair in front.
-const PAIRS_AT_ONCE: usize = 1024;
-
-/// A thread pool to run batches on.
+/// Threads to run batches on.
 #[derive(Debug)]
 pub struct Batch {
-    pool: ThreadPool,
+    /// None where there is just the caller's thread.
+    pool: Option<ThreadPool>,
 }
 
 /// An object's file, read.
@@ -32,27 +42,55 @@ pub struct ObjectFile {
 }
 
 impl Batch {
+    /// The caller's thread alone.
+    pub const SEQUENTIAL: Self = Self { pool: None };
+
     /// Starts `threads` threads, or as many as there are cores for 0.
     ///
     /// # Errors
     /// The reason, if the system will not give threads.
     pub fn new(threads: usize) -> Result<Self, String> {
+        if threads == 1 {
+            return Ok(Self::SEQUENTIAL);
+        }
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|number| format!("btfleet-{number}"))
             .build()
-            .map(|pool| Self { pool })
+            .map(|pool| Self { pool: Some(pool) })
             .map_err(|error| error.to_string())
     }
 
     /// Number of threads.
     pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
+        self.pool.as_ref().map_or(1, ThreadPool::current_num_threads)
     }
 
     /// Applies `work` to every item, and returns the results in the items' order.
     pub fn map<'a, T: Sync, R: Send>(&self, items: &'a [T], work: impl Fn(&'a T) -> R + Sync) -> Vec<R> {
-        self.pool.install(|| items.par_iter().map(&work).collect())
+        match &self.pool {
+            Some(pool) => pool.install(|| items.par_iter().map(&work).collect()),
+            None => items.iter().map(work).collect(),
+        }
+    }
+
+    /// Applies `work` to the numbers below `count`. `sink` gets the results in their order, and says whether to go on.
+    pub fn for_each<R: Send>(
+        &self,
+        count: usize,
+        work: impl Fn(usize) -> R + Sync,
+        mut sink: impl FnMut(usize, R) -> bool,
+    ) {
+        // Enough to keep every thread busy, few enough to bound what waits for the first of them.
+        let at_once = 32 * self.threads();
+        for from in (0..count).step_by(at_once) {
+            let numbers: Vec<usize> = (from..count.min(from + at_once)).collect();
+            for (&number, result) in numbers.iter().zip(self.map(&numbers, |&it| work(it))) {
+                if !sink(number, result) {
+                    return;
+                }
+            }
+        }
     }
 
     /// Reads objects' files.
@@ -64,31 +102,17 @@ impl Batch {
     pub fn read_kernels(&self, sources: &[KernelSource]) -> Vec<Result<KernelFiles, InputError>> {
         self.map(sources, KernelFiles::read)
     }
+}
 
-    /// Judges every object on every kernel. `sink` gets the results in order, objects before kernels: all
-    /// kernels of the first object, then those of the second. It returns whether to go on.
-    pub fn for_each_pair<R: Send>(
-        &self,
-        objects: &[Object<'_>],
-        kernels: &[Kernel<'_>],
-        judge: impl Fn(usize, usize) -> R + Sync,
-        mut sink: impl FnMut(usize, usize, R) -> bool,
-    ) {
-        let pairs = |from: usize| {
-            (from..from.saturating_add(PAIRS_AT_ONCE).min(objects.len() * kernels.len()))
-                .map(|pair| (pair / kernels.len(), pair % kernels.len()))
-                .collect::<Vec<_>>()
-        };
-        let mut from = 0;
-        while from < objects.len() * kernels.len() {
-            let chunk = pairs(from);
-            from += chunk.len();
-            let results = self.map(&chunk, |&(object, kernel)| judge(object, kernel));
-            for ((object, kernel), result) in chunk.into_iter().zip(results) {
-                if !sink(object, kernel, result) {
-                    return;
-                }
-            }
-        }
-    }
+/// Outcomes of one object's records on one kernel, in file order. Records for which `active` does not hold are
+/// skipped and leave no trace; there is none at all if the two have different byte orders.
+pub fn outcomes<'a>(
+    loader: Loader,
+    object: &'a Object<'a>,
+    kernel: &'a Kernel<'a>,
+    modules: Modules,
+    active: impl Fn(&Reloc<'_>) -> bool,
+) -> Vec<Outcome> {
+    let run = Run::of_pair(loader, object, kernel, modules);
+    run.fold(0, active).on(0).into_iter().cloned().collect()
 }

@@ -11,6 +11,7 @@ mod error;
 mod names;
 mod parse;
 mod roots;
+mod shape;
 mod types;
 mod walk;
 
@@ -18,5 +19,6 @@ pub use distilled::relocate_distilled;
 pub use error::BtfError;
 pub use names::{NameHash, essential_len, essential_name};
 pub use roots::RootIndex;
+pub use shape::{ShapeHash, ShapeHasher, same_shape};
 pub use types::{Array, Btf, Enumerator, Member, Param, SecVar, Type, TypeId};
 pub use walk::{SizeError, Sizes};

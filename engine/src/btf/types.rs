@@ -270,6 +270,12 @@ impl<'data> Type<'data> {
         self.word(0) >> 16 & 0xff
     }
 
+    /// An INT's width in bits.
+    #[inline]
+    pub fn int_bits(&self) -> u32 {
+        self.word(0) & 0xff
+    }
+
     /// Whether this is an INT with the signed bit, or an ENUM with the sign flag.
     #[inline]
     pub fn is_signed(&self) -> bool {

@@ -12,14 +12,16 @@ mod near;
 
 pub use layout::{Layout, LayoutRow};
 
+use crate::batch::outcomes;
 use crate::btf::{Btf, Member, TypeId};
-use crate::dialect::Rules;
+use crate::dialect::{Loader, Rules};
 use crate::error::ResolveError;
+use crate::fleet::Modules;
 use crate::format::btf::Kind;
 use crate::kernel::{Candidate, Kernel};
 use crate::object::{Object, Reloc};
 use crate::query::{Ask, Query, Question, Step};
-use crate::resolve::{Budget, Fold, Match, Modules, Outcome, Why, find_place, on_candidate};
+use crate::resolve::{Budget, Match, Outcome, Why, find_place, on_candidate};
 use crate::value::{Endpoint, Place};
 
 /// Everything that there is to say about one record on one kernel.
@@ -113,7 +115,7 @@ pub fn explain(
     reloc_number: usize,
 ) -> Option<Explanation> {
     let reloc = object.relocs().get(reloc_number)?;
-    let outcomes = Fold::new(object, kernel, modules).run(|_| true);
+    let outcomes = outcomes(Loader::Libbpf, object, kernel, modules, |_| true);
     let outcome = outcomes.get(reloc_number)?.clone();
     let asker = Asker { object, kernel, reloc, number: reloc_number, outcomes: &outcomes };
     let mut candidates = asker.candidates();

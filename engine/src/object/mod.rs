@@ -132,6 +132,7 @@ pub struct SourceLine<'data> {
 }
 
 /// Where a record's instruction stands.
+#[derive(Debug)]
 pub(crate) struct Site {
     /// Number of the section among the executable ones.
     pub(crate) section: usize,

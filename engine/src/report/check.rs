@@ -1,10 +1,10 @@
 //! Verdicts on the programs of one object on one kernel.
 
-use crate::dialect::Loader;
+use crate::batch::{Classes, Run};
 use crate::error::ResolveError;
-use crate::kernel::Kernel;
+use crate::fleet::Modules;
 use crate::object::{Object, Reloc};
-use crate::resolve::{Code, Decision, Fold, Modules, Outcome};
+use crate::resolve::{Code, Decision, Outcome};
 
 /// Verdict on a program on a kernel, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,99 +96,160 @@ pub struct ProgramVerdict {
     pub assumptions: Vec<String>,
 }
 
-/// Judges every entry program of an object on a kernel, in the order of [`Object::programs`].
+/// Verdicts on the programs of one object on all kernels of a run.
+#[derive(Clone, Debug)]
+pub struct Verdicts {
+    /// Kernels with the same verdicts, findings and messages.
+    pub classes: Classes,
+    /// By class: a verdict on every entry program, in the order of [`Object::programs`].
+    pub by_class: Vec<Vec<ProgramVerdict>>,
+}
+
+impl Verdicts {
+    /// The verdicts on kernel number `kernel`; `None` if the object cannot be judged on it.
+    pub fn on(&self, kernel: usize) -> Option<&[ProgramVerdict]> {
+        let class = (*self.classes.of.get(kernel)?)?;
+        self.by_class.get(class as usize).map(Vec::as_slice)
+    }
+}
+
+/// Judges every entry program of object number `number` on the kernels of a run.
 ///
 /// Candidates are pruned by the records of autoloaded programs and of all subprograms, as when libbpf loads
 /// the object unasked. Each program with a leading `?` is judged in a fold of its own with itself switched
 /// on, and never bears on the others. The kernel's own loader sees one program at a time, so there no program bears
 /// on another.
-pub fn check_object(
-    loader: Loader,
-    object: &Object<'_>,
-    kernel: &Kernel<'_>,
-    modules: Modules,
-) -> Vec<ProgramVerdict> {
+pub fn check(run: &Run<'_>, number: usize) -> Verdicts {
+    let Some(object) = run.object(number) else {
+        return Verdicts { classes: Classes::none(run.kernel_count()), by_class: Vec::new() };
+    };
     let programs = object.programs();
     let autoloaded = |reloc: &Reloc<'_>| {
         reloc.program.and_then(|it| programs.get(it)).is_none_or(|program| program.autoload)
     };
-    let alone = matches!(loader, Loader::Kernel(_));
-    let shared = Fold::by(loader, object, kernel, modules).run(|reloc| alone || autoloaded(reloc));
-    let entries = programs.iter().enumerate().filter(|(_, it)| !it.is_subprogram);
-    entries
-        .map(|(number, program)| {
-            let own;
-            let outcomes = if alone || program.autoload || !has_records(object, number) {
-                &shared
-            } else {
-                own = Fold::by(loader, object, kernel, modules)
-                    .run(|reloc| autoloaded(reloc) || reloc.program == Some(number));
-                &own
-            };
-            judge(object, kernel, number, outcomes, modules, alone)
+    let entries = || programs.iter().enumerate().filter(|(_, it)| !it.is_subprogram);
+    let shared = run.fold(number, autoloaded);
+    let own: Vec<_> = entries()
+        .map(|(program, it)| {
+            let is_alone = !it.autoload && has_records(object, program);
+            is_alone.then(|| run.fold(number, |reloc| autoloaded(reloc) || reloc.program == Some(program)))
         })
-        .collect()
+        .collect();
+    let mut classes = shared.classes(write_key);
+    for folded in own.iter().flatten() {
+        classes.split_by(&folded.classes(write_key));
+    }
+    let linked: Vec<Vec<usize>> = entries().map(|(program, _)| object.linked_functions(program)).collect();
+    let by_class = classes.first.iter().map(|&kernel| {
+        let of_shared = shared.on(kernel);
+        let verdicts = entries().zip(&own).zip(&linked).map(|(((program, _), own), linked)| {
+            let of_own = own.as_ref().map(|it| it.on(kernel));
+            let outcomes = of_own.as_ref().unwrap_or(&of_shared);
+            Judge { run, object, kernel, linked }.judge(program, outcomes)
+        });
+        verdicts.collect()
+    });
+    let by_class = by_class.collect();
+    Verdicts { classes, by_class }
+}
+
+/// What of an outcome a verdict, its findings and their messages depend on.
+fn write_key(outcome: &Outcome, bytes: &mut Vec<u8>) {
+    match outcome {
+        Outcome::Decided(decision) => {
+            bytes.extend([4, decision.code as u8, u8::from(decision.poisoned)]);
+            let module = decision.candidate.and_then(|it| it.module);
+            bytes.extend(module.map_or(u32::MAX, |it| it).to_le_bytes());
+        }
+        other => other.write_effect(bytes),
+    }
 }
 
 fn has_records(object: &Object<'_>, program: usize) -> bool {
     object.relocs().iter().any(|it| it.program == Some(program))
 }
 
-fn judge(
-    object: &Object<'_>,
-    kernel: &Kernel<'_>,
-    program: usize,
-    outcomes: &[Outcome],
-    modules: Modules,
-    alone: bool,
-) -> ProgramVerdict {
-    let mut this = ProgramVerdict {
-        program,
-        verdict: Verdict::Ok,
-        aborted_by: None,
-        findings: Vec::new(),
-        assumptions: Vec::new(),
-    };
-    if let Some(refusal) = object.refused() {
-        this.add(
-            Verdict::Unknown,
-            Finding {
-                code: "object-refused",
-                effect: Effect::Refused,
-                reloc: None,
-                message: format!("libbpf would not open the object: {refusal}"),
-            },
-        );
-    }
-    let linked = object.linked_functions(program);
-    for (number, (reloc, outcome)) in object.relocs().iter().zip(outcomes).enumerate() {
-        let is_own = reloc.program.is_some_and(|it| linked.contains(&it));
-        match outcome {
-            Outcome::Skipped => {}
-            Outcome::Fatal(error) if is_own || !alone => this.abort(number, *error),
-            Outcome::Decided(decision) if is_own => this.decided(kernel, modules, number, decision),
-            Outcome::ModuleDependent(answers) => {
-                // A module in which the record is fatal ends the load of everything.
-                let fatal = answers.iter().any(|it| matches!(it.outcome, Outcome::Fatal(_)));
-                if is_own || fatal && !alone {
-                    let modules: Vec<_> = answers
-                        .iter()
-                        .filter_map(|it| kernel.modules.get(it.module as usize))
-                        .map(|it| it.name.as_str())
-                        .collect();
-                    let message = format!("modules give different answers: {}", modules.join(", "));
-                    this.assumptions.push("which of these modules is loaded".into());
-                    let code = Code::ModuleDependent.name();
-                    let effect = Effect::PoisonedConditional;
-                    this.add(Verdict::Conditional, Finding { code, effect, reloc: Some(number), message });
+/// One program on one kernel.
+struct Judge<'a, 'r> {
+    run: &'a Run<'r>,
+    object: &'a Object<'r>,
+    kernel: usize,
+    /// Functions that are loaded with the program.
+    linked: &'a [usize],
+}
+
+impl Judge<'_, '_> {
+    fn judge(&self, program: usize, outcomes: &[&Outcome]) -> ProgramVerdict {
+        let mut this = ProgramVerdict {
+            program,
+            verdict: Verdict::Ok,
+            aborted_by: None,
+            findings: Vec::new(),
+            assumptions: Vec::new(),
+        };
+        if let Some(refusal) = self.object.refused() {
+            this.add(
+                Verdict::Unknown,
+                Finding {
+                    code: "object-refused",
+                    effect: Effect::Refused,
+                    reloc: None,
+                    message: format!("libbpf would not open the object: {refusal}"),
+                },
+            );
+        }
+        let alone = self.run.rules(self.kernel).is_some_and(|it| it.in_kernel);
+        for (number, (reloc, outcome)) in self.object.relocs().iter().zip(outcomes).enumerate() {
+            let is_own = reloc.program.is_some_and(|it| self.linked.contains(&it));
+            match outcome {
+                Outcome::Skipped => {}
+                Outcome::Fatal(error) if is_own || !alone => this.abort(number, *error),
+                Outcome::Decided(decision) if is_own => self.decided(&mut this, number, decision),
+                Outcome::ModuleDependent(answers) => {
+                    // A module in which the record is fatal ends the load of everything.
+                    let fatal = answers.iter().any(|it| matches!(it.outcome, Outcome::Fatal(_)));
+                    if is_own || fatal && !alone {
+                        let modules: Vec<_> = answers.iter().map(|it| self.module_name(it.module)).collect();
+                        let message = format!("modules give different answers: {}", modules.join(", "));
+                        this.assumptions.push("which of these modules is loaded".into());
+                        let code = Code::ModuleDependent.name();
+                        let effect = Effect::PoisonedConditional;
+                        this.add(
+                            Verdict::Conditional,
+                            Finding { code, effect, reloc: Some(number), message },
+                        );
+                    }
                 }
+                Outcome::Decided(_) | Outcome::Fatal(_) => {}
             }
-            Outcome::Decided(_) | Outcome::Fatal(_) => {}
+        }
+        this.assumptions.sort();
+        this.assumptions.dedup();
+        this
+    }
+
+    fn module_name(&self, module: u32) -> &str {
+        self.run.module_name(self.kernel, module)
+    }
+
+    fn decided(&self, this: &mut ProgramVerdict, reloc: usize, decision: &Decision) {
+        if decision.poisoned {
+            this.assumptions.push("the poisoned instructions are never reached (not judged)".into());
+            let message = format!("{}: the instruction is poisoned", explain(decision.code));
+            let code = decision.code.name();
+            let effect = Effect::PoisonedConditional;
+            this.add(Verdict::Conditional, Finding { code, effect, reloc: Some(reloc), message });
+        } else if self.run.modules() == Modules::Each
+            && let Some(module) = decision.candidate.and_then(|it| it.module)
+        {
+            let module = self.module_name(module);
+            this.assumptions.push(format!("module {module} loaded"));
+            let message = format!("only if module {module} is loaded: vmlinux lacks the type");
+            let code = decision.code.name();
+            let effect = Effect::Applied;
+            this.add(Verdict::Conditional, Finding { code, effect, reloc: Some(reloc), message });
         }
     }
-    this.assumptions.sort();
-    this.assumptions.dedup();
-    this
 }
 
 impl ProgramVerdict {
@@ -209,25 +270,6 @@ impl ProgramVerdict {
                 message: error.to_string(),
             },
         );
-    }
-
-    fn decided(&mut self, kernel: &Kernel<'_>, modules: Modules, reloc: usize, decision: &Decision) {
-        if decision.poisoned {
-            self.assumptions.push("the poisoned instructions are never reached (not judged)".into());
-            let message = format!("{}: the instruction is poisoned", explain(decision.code));
-            let code = decision.code.name();
-            let effect = Effect::PoisonedConditional;
-            self.add(Verdict::Conditional, Finding { code, effect, reloc: Some(reloc), message });
-        } else if modules == Modules::Each
-            && let Some(module) = decision.candidate.and_then(|it| it.module)
-            && let Some(module) = kernel.modules.get(module as usize)
-        {
-            self.assumptions.push(format!("module {} loaded", module.name));
-            let message = format!("only if module {} is loaded: vmlinux lacks the type", module.name);
-            let code = decision.code.name();
-            let effect = Effect::Applied;
-            self.add(Verdict::Conditional, Finding { code, effect, reloc: Some(reloc), message });
-        }
     }
 }
 

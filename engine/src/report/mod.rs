@@ -5,4 +5,4 @@
 
 mod check;
 
-pub use check::{Abort, Effect, Finding, ProgramVerdict, Verdict, check_object};
+pub use check::{Abort, Effect, Finding, ProgramVerdict, Verdict, Verdicts, check};

@@ -7,28 +7,20 @@
 use crate::btf::{Btf, Type, TypeId};
 use crate::error::ResolveError;
 
-/// Steps that every record may take.
-const STEPS_PER_RECORD: u32 = 1 << 13;
-/// Steps that the records of one fold may take beyond that, all together.
-const STEPS_SHARED: u32 = 1 << 22;
+/// Steps that one query may take on one type.
+const STEPS: u32 = 1 << 17;
 
 /// Steps that are left: hops along modifiers, members and enumerators looked at, types compared.
 #[derive(Debug)]
 pub struct Budget {
-    own: u32,
-    shared: u32,
+    left: u32,
 }
 
 impl Budget {
-    /// For one fold.
+    /// For one query on one type.
     #[expect(clippy::new_without_default, reason = "a budget is a decision, not a default")]
     pub fn new() -> Self {
-        Self { own: STEPS_PER_RECORD, shared: STEPS_SHARED }
-    }
-
-    /// Gives the next record its own steps.
-    pub fn next_record(&mut self) {
-        self.own = STEPS_PER_RECORD;
+        Self { left: STEPS }
     }
 
     /// Takes one step.
@@ -37,8 +29,7 @@ impl Budget {
     /// [`ResolveError::MatchTooDeep`] if there is none left.
     #[inline]
     pub(super) fn spend(&mut self) -> Result<(), ResolveError> {
-        let left = if self.own > 0 { &mut self.own } else { &mut self.shared };
-        *left = left.checked_sub(1).ok_or(ResolveError::MatchTooDeep)?;
+        self.left = self.left.checked_sub(1).ok_or(ResolveError::MatchTooDeep)?;
         Ok(())
     }
 

@@ -1,39 +1,34 @@
-//! The records of one object in order, on one kernel, as a loader relocates them.
+//! Records of one object in order, on one view of their roots, as a loader relocates them.
 //!
 //! In the `libbpf` dialect candidates are listed once for each local root type id, and every record that some of
-//! them match drops the others for good (QUIRK, spec 5.4). So an answer depends on the records before it, and
-//! records are folded in file order. After a fatal record libbpf stops; here the later ones are answered as if the
-//! record had not been there.
+//! them match drops the others for good (QUIRK, spec 5.4). So an answer depends on the records of the same root
+//! before it, and they are folded in file order. After a fatal record libbpf stops; here the later ones are answered
+//! as if the record had not been there.
 //!
 //! In the `kernel` dialect every record starts with a fresh list. Programs are loaded one by one there, so a fatal
 //! record ends the load of its own program only, and a record inside no program is never handed to the kernel.
+//!
+//! Records of different roots have nothing to do with each other, but where they touch the same instruction. So an
+//! object falls into [`Part`]s that are folded each alone, and once for all kernels with the same candidates.
 //!
 //! Source: `bpf_object__relocate_core`, `bpf_core_calc_relo_insn`, libbpf; `bpf_core_apply`, Linux; spec
 //! sections 8 and 11.
 
 use hashbrown::HashMap;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
-use super::{Budget, Found, Match, Missing, Why, on_candidate};
+use super::{Found, Match, Missing, Why};
 use crate::btf::TypeId;
-use crate::dialect::{Loader, Rules};
+use crate::dialect::Rules;
 use crate::error::ResolveError;
+use crate::fleet::{Candidate, Candidates, View};
+use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
 use crate::format::insn::{INSN_LEN, Insn};
-use crate::kernel::{Candidate, Candidates, Kernel};
-use crate::object::{Object, Reloc};
+use crate::object::{Object, Reloc, Site};
 use crate::patch::{Edit, patch_insn};
-use crate::query::{self, Query, Question};
+use crate::query::{LocalValue, Question};
 use crate::value::Value;
-
-/// How modules are looked at when vmlinux lacks a type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Modules {
-    /// Each providing module is judged alone, as if only it were loaded.
-    Each,
-    /// All are loaded, in their order: what libbpf does on a running system.
-    All,
-}
 
 /// Code of a decided record; stable, see the documentation of verdicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -144,7 +139,7 @@ pub enum Outcome {
 /// The answer with just one module loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleOutcome {
-    /// Number of the module in the kernel.
+    /// The module, a number for [`Fleet::module_name`](crate::fleet::Fleet::module_name).
     pub module: u32,
     /// The answer: never [`Outcome::ModuleDependent`].
     pub outcome: Outcome,
@@ -175,7 +170,8 @@ pub struct Decision {
     pub resize_fails: bool,
     /// First matching candidate.
     pub candidate: Option<Candidate>,
-    /// Type of the target's field without modifiers, in the candidate's BTF; void unless `new_size` is meant.
+    /// Type of the target's field without modifiers, in the BTF of the candidate's shape; void unless `new_size` is
+    /// meant.
     pub target_type: TypeId,
     /// The instruction afterwards: one slot, or two of an `ldimm64`.
     pub insn: InsnBytes,
@@ -193,6 +189,35 @@ impl Decision {
 }
 
 impl Outcome {
+    /// Appends what the record comes to: the code and the bytes of the instruction, and where the answer is from.
+    pub fn write_effect(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Skipped => bytes.push(0),
+            Self::Fatal(error) => {
+                bytes.push(1);
+                bytes.extend(format!("{error:?}").bytes());
+            }
+            Self::Decided(decision) => {
+                let reason = decision.reason.map_or(u8::MAX, |it| it as u8);
+                bytes.extend([2, decision.code as u8, reason, u8::from(decision.candidate.is_some())]);
+                let module = decision.candidate.and_then(|it| it.module);
+                bytes.extend(module.map_or(u32::MAX, |it| it).to_le_bytes());
+                // Existence queries about the same bytes may differ in what they found only.
+                bytes.extend(decision.new.unwrap_or(0).to_le_bytes());
+                bytes.extend([u8::from(decision.poisoned), decision.insn.len() as u8]);
+                bytes.extend(&decision.insn);
+            }
+            Self::ModuleDependent(answers) => {
+                bytes.push(3);
+                bytes.extend(answers.len().to_le_bytes());
+                for answer in answers {
+                    bytes.extend(answer.module.to_le_bytes());
+                    answer.outcome.write_effect(bytes);
+                }
+            }
+        }
+    }
+
     fn agrees_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Decided(one), Self::Decided(two)) => one.agrees_with(two),
@@ -201,75 +226,109 @@ impl Outcome {
     }
 }
 
-/// Candidates of one local root: those there were, and those still in play.
+/// Answers to one query, by the number of the shape.
+pub type Matches = [Result<Match, ResolveError>];
+
+/// One record, ready to be folded.
 #[derive(Debug)]
-struct List {
-    all: Candidates,
-    live: Candidates,
+pub struct Asked<'a> {
+    /// The record.
+    pub reloc: &'a Reloc<'a>,
+    /// What it asks by the rules of the loader.
+    pub question: Result<&'a Question<'a>, ResolveError>,
+    /// Which of the part's roots it is about.
+    pub root: usize,
+    /// What its query gives on each shape of that root; empty if it has none.
+    pub matches: &'a Matches,
+    /// Its instruction; `None` if it is inside no program.
+    site: Option<Site>,
 }
 
-/// Folds one object's records over one kernel.
-pub struct Fold<'a, 'data> {
-    object: &'a Object<'data>,
-    kernel: &'a Kernel<'a>,
-    modules: Modules,
-    rules: Rules,
-    /// By root slot: the lists to ask. More than one only where modules are judged each alone.
-    lists: Vec<Option<SmallVec<[List; 1]>>>,
+impl<'a> Asked<'a> {
+    /// A record of `object`.
+    pub fn new(
+        object: &Object<'a>,
+        reloc: &'a Reloc<'a>,
+        question: Result<&'a Question<'a>, ResolveError>,
+        root: usize,
+        matches: &'a Matches,
+    ) -> Self {
+        Self { reloc, question, root, matches, site: object.site(reloc) }
+    }
+}
+
+/// Records that are folded together: those of one root, or all of an object where some touch the same instruction.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The loader's rules.
+    pub rules: &'a Rules,
+    /// Byte order of the object.
+    pub endian: Endian,
+    /// The records, in file order.
+    pub records: Vec<Asked<'a>>,
+}
+
+/// What a part is folded over: for each of its roots, what kernels have for it.
+pub struct Target<'a> {
+    /// By root.
+    pub views: &'a [&'a View],
+    /// The id of a candidate for a root in the kernel's own BTF. Asked only for the value of `TYPE_ID_TARGET`.
+    pub id_of: &'a dyn Fn(usize, Candidate) -> TypeId,
+}
+
+/// State of one fold.
+struct Fold<'a> {
+    part: &'a Part<'a>,
+    target: &'a Target<'a>,
+    /// By root: the candidates still in play, by list. Filled when a record first drops some.
+    live: SmallVec<[Option<SmallVec<[Candidates; 1]>>; 1]>,
     /// Slots written by earlier records, by section and byte offset. Kept only for records that share slots.
     written: HashMap<(usize, u32), [u8; INSN_LEN]>,
-    budget: Budget,
 }
 
-impl<'a, 'data> Fold<'a, 'data> {
-    /// Starts with full candidate lists and the instructions as in the file, by libbpf's rules.
-    pub fn new(object: &'a Object<'data>, kernel: &'a Kernel<'a>, modules: Modules) -> Self {
-        Self::by(Loader::Libbpf, object, kernel, modules)
-    }
-
-    /// The same by the rules of any loader.
-    pub fn by(loader: Loader, object: &'a Object<'data>, kernel: &'a Kernel<'a>, modules: Modules) -> Self {
-        let rules = Rules::of(loader, kernel.vmlinux.btf.pointer_size());
-        let lists = (0..object.root_count()).map(|_| None).collect();
-        Self { object, kernel, modules, rules, lists, written: HashMap::new(), budget: Budget::new() }
-    }
-
-    /// Folds all records for which `active` holds; the others are skipped and leave no trace.
-    pub fn run(mut self, active: impl Fn(&Reloc<'data>) -> bool) -> Vec<Outcome> {
-        let object = self.object;
-        object
-            .relocs()
-            .iter()
-            .map(|reloc| match reloc.placement_error() {
+impl Part<'_> {
+    /// Appends the outcomes of all records to `outcomes`. Those for which `active` does not hold are skipped and
+    /// leave no trace.
+    pub fn fold(
+        &self,
+        target: &Target<'_>,
+        active: impl Fn(&Reloc<'_>) -> bool,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let live = target.views.iter().map(|_| None).collect();
+        let mut fold = Fold { part: self, target, live, written: HashMap::new() };
+        for asked in &self.records {
+            let reloc = asked.reloc;
+            outcomes.push(match reloc.placement_error() {
                 _ if self.rules.in_kernel && (reloc.program.is_none() || !active(reloc)) => Outcome::Skipped,
                 // libbpf meets these before it looks for the program and whether it is loaded.
                 Some(error) => Outcome::Fatal(error),
-                None if active(reloc) => self.record(reloc),
+                None if active(reloc) => fold.record(asked),
                 None => Outcome::Skipped,
-            })
-            .collect()
+            });
+        }
     }
 
-    /// Decides one record; records have to come in file order.
-    fn record(&mut self, reloc: &Reloc<'data>) -> Outcome {
-        self.budget.next_record();
-        let Some(site) = self.object.site(reloc) else { return Outcome::Skipped };
-        let own;
-        let question = match &reloc.question {
-            // What the record asks was computed by libbpf's rules.
-            _ if self.rules.in_kernel => {
-                own = self.question_in_kernel(reloc);
-                &own
-            }
-            question => question,
-        };
-        let question = match question {
+    /// Whether the outcomes depend on the ids that candidates have in a kernel.
+    pub fn needs_ids(&self) -> bool {
+        self.records.iter().any(|it| it.reloc.kind == Some(RelocKind::TypeIdTarget))
+    }
+}
+
+impl Fold<'_> {
+    fn record(&mut self, asked: &Asked<'_>) -> Outcome {
+        let Some(site) = &asked.site else { return Outcome::Skipped };
+        let question = match asked.question {
             Ok(question) => question,
-            Err(error) => return Outcome::Fatal(*error),
+            Err(error) => return Outcome::Fatal(error),
         };
+        let reloc = asked.reloc;
+        let insn = |bytes| Insn::decode(bytes, self.part.endian);
         let slots = Slots {
-            first: self.slot(site.section, reloc.insn_off, site.first),
-            second: site.second.map(|bytes| self.slot(site.section, reloc.insn_off + 8, bytes)),
+            first: insn(self.slot(site.section, reloc.insn_off, site.first)),
+            second: site
+                .second
+                .map(|bytes| insn(self.slot(site.section, reloc.insn_off.wrapping_add(8), bytes))),
         };
         let outcome = match &question.query {
             None => {
@@ -279,7 +338,7 @@ impl<'a, 'data> Fold<'a, 'data> {
                     Err(error) => Outcome::Fatal(error),
                 }
             }
-            Some(query) => self.ask(reloc, question, query, slots),
+            Some(_) => self.ask(asked, question.local, slots),
         };
         if reloc.shares_slots
             && let Outcome::Decided(decision) = &outcome
@@ -291,14 +350,6 @@ impl<'a, 'data> Fold<'a, 'data> {
         outcome
     }
 
-    fn question_in_kernel(&self, reloc: &Reloc<'data>) -> Result<Question<'data>, ResolveError> {
-        if reloc.kind == Some(RelocKind::TypeMatches) && !self.rules.type_matches {
-            return Err(ResolveError::UnknownKind { kind: reloc.raw_kind });
-        }
-        let btf = self.object.btf().ok_or(ResolveError::LocalTypeUnusable)?;
-        query::parse(&self.rules, btf, reloc.type_id, reloc.access, reloc.raw_kind)
-    }
-
     fn slot(&self, section: usize, offset: u32, in_file: [u8; INSN_LEN]) -> [u8; INSN_LEN] {
         if self.written.is_empty() {
             return in_file;
@@ -307,106 +358,77 @@ impl<'a, 'data> Fold<'a, 'data> {
     }
 
     /// Asks the candidates of the record's root, module by module if so wanted.
-    fn ask(
-        &mut self,
-        reloc: &Reloc<'data>,
-        question: &Question<'data>,
-        query: &Query<'data>,
-        slots: Slots,
-    ) -> Outcome {
-        let slot = reloc.root_slot as usize;
-        let mut lists = match self.lists.get_mut(slot).and_then(Option::take) {
-            Some(lists) => lists,
-            None => self.candidate_lists(reloc, query),
-        };
-        let mut outcomes: SmallVec<[(Option<u32>, Outcome); 1]> = lists
-            .iter_mut()
-            .map(|list| {
-                let module = list.all.first().and_then(|candidate| candidate.module);
-                let outcome = match self.ask_list(reloc, question, query, slots, list) {
-                    Ok(decision) => Outcome::Decided(decision),
-                    Err(error) => Outcome::Fatal(error),
-                };
-                (module, outcome)
-            })
-            .collect();
-        if let Some(entry) = self.lists.get_mut(slot) {
-            *entry = Some(lists);
+    fn ask(&mut self, asked: &Asked<'_>, local: Result<LocalValue, ResolveError>, slots: Slots) -> Outcome {
+        let target = self.target;
+        let Some(view) = target.views.get(asked.root) else { return Outcome::Skipped };
+        let mut first: Option<Outcome> = None;
+        let mut others: Vec<Outcome> = Vec::new();
+        for list in 0..view.lists.len() {
+            let outcome = match self.ask_list(asked, local, slots, list) {
+                Ok(decision) => Outcome::Decided(decision),
+                Err(error) => Outcome::Fatal(error),
+            };
+            match &first {
+                None => first = Some(outcome),
+                Some(_) => others.push(outcome),
+            }
         }
-        let (_, first) = outcomes.swap_remove(0);
-        if outcomes.iter().all(|(_, outcome)| outcome.agrees_with(&first)) {
+        let Some(first) = first else { return Outcome::Skipped };
+        if others.iter().all(|outcome| outcome.agrees_with(&first)) {
             return first;
         }
-        // `swap_remove` moved the last one to the front; the answers are wanted in the modules' order.
-        let first_module = self.lists.get(slot).and_then(|it| it.as_ref()?.first()?.all.first()?.module);
-        outcomes.push((first_module, first));
-        let mut outcomes: Vec<_> = outcomes
-            .into_iter()
-            .filter_map(|(module, outcome)| Some(ModuleOutcome { module: module?, outcome }))
-            .collect();
-        outcomes.sort_by_key(|it| it.module);
-        Outcome::ModuleDependent(outcomes)
+        let outcomes = std::iter::once(first).chain(others).zip(&view.lists);
+        let by_module = outcomes.filter_map(|(outcome, list)| {
+            let module = list.first()?.module?;
+            Some(ModuleOutcome { module, outcome })
+        });
+        Outcome::ModuleDependent(by_module.collect())
     }
 
-    /// The lists that a root starts with: one, but for modules that are judged each alone.
-    fn candidate_lists(&self, reloc: &Reloc<'data>, query: &Query<'_>) -> SmallVec<[List; 1]> {
-        let list = |all: Candidates| List { live: all.clone(), all };
-        let vmlinux = self.of_root_kind(reloc, self.kernel.vmlinux_candidates(&query.root));
-        if !vmlinux.is_empty() || self.kernel.modules.is_empty() {
-            return smallvec![list(vmlinux)];
+    /// The candidates of a list that are still in play.
+    fn live(&self, root: usize, list: usize) -> &[Candidate] {
+        let full = || self.target.views.get(root).and_then(|view| view.lists.get(list));
+        match self.live.get(root) {
+            Some(Some(lists)) => lists.get(list),
+            _ => full(),
         }
-        let by_module = self
-            .kernel
-            .module_candidates(&query.root)
-            .map(|candidates| self.of_root_kind(reloc, candidates))
-            .filter(|candidates| !candidates.is_empty());
-        let lists: SmallVec<[List; 1]> = match self.modules {
-            Modules::Each => by_module.map(list).collect(),
-            Modules::All => smallvec![list(by_module.flatten().collect())],
-        };
-        if lists.is_empty() { smallvec![list(Candidates::new())] } else { lists }
+        .map_or(&[], |it| it.as_slice())
     }
 
-    /// In the kernel an ENUM is no candidate for an ENUM64, nor the other way round.
-    fn of_root_kind(&self, reloc: &Reloc<'data>, mut candidates: Candidates) -> Candidates {
-        if self.rules.in_kernel
-            && let Some(local) = self.object.btf().and_then(|btf| btf.ty(reloc.type_id))
-        {
-            let kind = |it: Candidate| self.kernel.btf_of(it).ty(it.id).map(|ty| ty.kind);
-            candidates.retain(|it| kind(*it) == Some(local.kind));
-        }
-        candidates
-    }
-
-    /// libbpf's `bpf_core_calc_relo_insn` and `bpf_core_patch_insn`. libbpf prunes the list on
-    /// success.
+    /// libbpf's `bpf_core_calc_relo_insn` and `bpf_core_patch_insn`. libbpf prunes the list on success.
     fn ask_list(
         &mut self,
-        reloc: &Reloc<'data>,
-        question: &Question<'data>,
-        query: &Query<'data>,
+        asked: &Asked<'_>,
+        local: Result<LocalValue, ResolveError>,
         slots: Slots,
-        list: &mut List,
+        list: usize,
     ) -> Result<Decision, ResolveError> {
+        let reloc = asked.reloc;
         let kind = reloc.kind.ok_or(ResolveError::UnknownKind { kind: reloc.raw_kind })?;
-        let mut matching = Candidates::new();
+        let live = self.live(asked.root, list);
+        let mut matching: Candidates = SmallVec::new();
         let mut best: Option<(Found, Value)> = None;
         let mut furthest: Option<Missing> = None;
-        for &candidate in &list.live {
-            let found = match self.on_candidate(query, kind, candidate)? {
-                Match::Found(found) => found,
-                Match::Missing(missing) => {
+        for &candidate in live {
+            let found = match asked.matches.get(candidate.shape as usize) {
+                Some(Ok(Match::Found(found))) => found,
+                Some(Ok(Match::Missing(missing))) => {
                     // The one that got furthest says why; of equals the first.
                     if furthest.is_none_or(|best| missing.depth > best.depth) {
-                        furthest = Some(missing);
+                        furthest = Some(*missing);
                     }
                     continue;
                 }
+                Some(Err(error)) => return Err(*error),
+                None => continue,
             };
-            question.local?;
-            let value = found.value.map_err(ResolveError::on_target_side)?;
+            local?;
+            let mut value = found.value.map_err(ResolveError::on_target_side)?;
+            if kind == RelocKind::TypeIdTarget {
+                value.value = (self.target.id_of)(asked.root, candidate).0.into();
+            }
             match best {
-                None => best = Some((found, value)),
+                None => best = Some((*found, value)),
                 Some((first, _)) if first.bit_offset != found.bit_offset => {
                     return Err(ResolveError::AmbiguousOffset {
                         first: first.bit_offset,
@@ -420,7 +442,7 @@ impl<'a, 'data> Fold<'a, 'data> {
             }
             matching.push(candidate);
         }
-        let local = question.local?;
+        let local = local?;
         if let Some((_, value)) = best {
             let code = match kind.is_existence_query() {
                 true => Code::PresentAsQueried,
@@ -429,12 +451,12 @@ impl<'a, 'data> Fold<'a, 'data> {
             };
             let edit = Edit { local, target: Some(value) };
             let decision = self.decide(slots, &edit, matching.first().copied(), code)?;
-            if !self.rules.in_kernel {
-                list.live = matching;
+            if !self.part.rules.in_kernel && matching.len() != live.len() {
+                self.prune(asked.root, list, matching);
             }
             return Ok(decision);
         }
-        let reason = self.why_unresolved(query, kind, list, furthest);
+        let reason = self.why_unresolved(asked, list, furthest);
         // Queries answer 0 where there is nothing; everything else has no answer then.
         let (code, target, reason) = match kind {
             RelocKind::TypeSize | RelocKind::TypeIdTarget => {
@@ -448,43 +470,38 @@ impl<'a, 'data> Fold<'a, 'data> {
         Ok(decision)
     }
 
-    fn on_candidate(
-        &mut self,
-        query: &Query<'_>,
-        kind: RelocKind,
-        candidate: Candidate,
-    ) -> Result<Match, ResolveError> {
-        on_candidate(&self.rules, query, kind, self.kernel.btf_of(candidate), candidate.id, &mut self.budget)
+    #[cold]
+    fn prune(&mut self, root: usize, list: usize, matching: Candidates) {
+        let Some(live) = self.live.get_mut(root) else { return };
+        let full = self.target.views.get(root).map(|view| view.lists.clone()).unwrap_or_default();
+        if let Some(it) = live.get_or_insert(full).get_mut(list) {
+            *it = matching;
+        }
     }
 
-    fn why_unresolved(
-        &mut self,
-        query: &Query<'_>,
-        kind: RelocKind,
-        list: &List,
-        furthest: Option<Missing>,
-    ) -> Code {
+    fn why_unresolved(&self, asked: &Asked<'_>, list: usize, furthest: Option<Missing>) -> Code {
+        let view = self.target.views.get(asked.root);
         let Some(furthest) = furthest else {
-            return if self.kernel.only_declares(&query.root) { Code::FwdOnly } else { Code::NoType };
+            return if view.is_some_and(|it| it.only_declared) { Code::FwdOnly } else { Code::NoType };
         };
-        let dropped = list.all.iter().filter(|candidate| !list.live.contains(candidate));
-        let mut would_match = dropped
-            .map(|&candidate| matches!(self.on_candidate(query, kind, candidate), Ok(Match::Found(_))));
-        if would_match.any(|it| it) { Code::PrunedAway } else { furthest.why.into() }
+        let live = self.live(asked.root, list);
+        let all = view.and_then(|it| it.lists.get(list)).map_or(&[][..], |it| it.as_slice());
+        let matches = |it: &Candidate| {
+            matches!(asked.matches.get(it.shape as usize), Some(Ok(Match::Found(_)))) && !live.contains(it)
+        };
+        if all.iter().any(matches) { Code::PrunedAway } else { furthest.why.into() }
     }
 
     /// Patches the instruction and says how the record came out.
     fn decide(
         &self,
-        slots: Slots,
+        Slots { first, second }: Slots,
         edit: &Edit,
         candidate: Option<Candidate>,
         code: Code,
     ) -> Result<Decision, ResolveError> {
-        let endian = self.object.endian();
-        let first = Insn::decode(slots.first, endian);
-        let second = slots.second.map(|bytes| Insn::decode(bytes, endian));
-        let patched = patch_insn(&self.rules, first, second, edit)?;
+        let endian = self.part.endian;
+        let patched = patch_insn(self.part.rules, first, second, edit)?;
         let mut insn = InsnBytes::from_slice(&patched.first.encode(endian));
         if first.is_ldimm64()
             && let Some(second) = patched.second
@@ -517,6 +534,6 @@ impl<'a, 'data> Fold<'a, 'data> {
 /// The instruction as earlier records left it, and the slot behind it.
 #[derive(Clone, Copy)]
 struct Slots {
-    first: [u8; INSN_LEN],
-    second: Option<[u8; INSN_LEN]>,
+    first: Insn,
+    second: Option<Insn>,
 }

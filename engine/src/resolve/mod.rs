@@ -1,8 +1,8 @@
 //! Decides one query on one candidate type, and folds the answers over an object's records.
 //!
 //! [`on_candidate`] is pure: it takes a query and a type, and returns a [`Match`]. It does not know where
-//! candidates come from, does no I/O and allocates nothing for each candidate. [`Fold`] is what a loader does on top:
-//! candidate lists in record order, agreement, pruning (libbpf only), patching.
+//! candidates come from, does no I/O and allocates nothing for each candidate. [`Part::fold`] is what a loader does on
+//! top: candidate lists in record order, agreement, pruning (libbpf only), patching.
 //!
 //! Source: `src/relo_core.c`, libbpf; spec sections 5 to 9.
 
@@ -14,7 +14,7 @@ mod matches;
 
 pub use budget::Budget;
 pub(crate) use field::find as find_place;
-pub use fold::{Code, Decision, Fold, InsnBytes, ModuleOutcome, Modules, Outcome};
+pub use fold::{Asked, Code, Decision, InsnBytes, Matches, ModuleOutcome, Outcome, Part, Target};
 
 use crate::btf::{Btf, TypeId, essential_name};
 use crate::dialect::Rules;

@@ -8,9 +8,12 @@ use std::panic::catch_unwind;
 use std::time::Instant;
 use std::{env, thread};
 
+use btfleet_engine::batch::outcomes;
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
-use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_engine::resolve::Outcome;
 use btfleet_tests::build::ByteOrder;
 use btfleet_tests::generator::Case;
 use btfleet_tests::oracle::{Answer, Options, Oracle};
@@ -147,7 +150,7 @@ fn resolve(object: &[u8], target: &[u8], modules: &[Vec<u8>]) -> Result<Vec<Outc
     for (number, module) in modules.iter().enumerate() {
         kernel.add_module(format!("module {number}"), module).map_err(|error| error.to_string())?;
     }
-    Ok(Fold::new(&object, &kernel, Modules::All).run(|_| true))
+    Ok(outcomes(Loader::Libbpf, &object, &kernel, Modules::All, |_| true))
 }
 
 /// The first record whose answers differ, and how.

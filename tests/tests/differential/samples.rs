@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use btfleet_engine::batch::outcomes;
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
-use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_engine::resolve::Outcome;
 use btfleet_tests::build::ByteOrder;
 use btfleet_tests::oracle::{Options, extract};
 
@@ -54,7 +57,7 @@ fn check(order: ByteOrder, kernels: usize) -> BTreeMap<String, u32> {
             let options = Options { log: true, compare_pruning: true };
             let answers = oracle.relocate(&extracted.program, options).expect("answers");
             let object = Object::parse(&file).expect("an object");
-            let outcomes: Vec<Outcome> = Fold::new(&object, &kernel, Modules::All).run(|_| true);
+            let outcomes: Vec<Outcome> = outcomes(Loader::Libbpf, &object, &kernel, Modules::All, |_| true);
             let pair = format!("{} on {}", file_name(&object_path), file_name(&kernel_path));
             assert_eq!(outcomes.len(), answers.len(), "{pair}");
             assert_eq!(object.relocs().len(), answers.len(), "{pair}");

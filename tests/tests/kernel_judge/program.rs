@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use btfleet_engine::batch::outcomes;
 use btfleet_engine::btf::Btf;
 use btfleet_engine::dialect::Loader;
 use btfleet_engine::error::ResolveError;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
-use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_engine::resolve::Outcome;
 use btfleet_tests::build::{
     BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, ObjectBuilder, Width, code_bytes,
 };
@@ -112,7 +114,7 @@ impl Program {
     pub(super) fn answers(&self, live: &Live, kernel: &Kernel<'_>) -> Answers {
         let bytes = self.object();
         let object = Object::parse(&bytes).expect("the builder makes objects");
-        let by = |loader| Fold::by(loader, &object, kernel, Modules::All).run(|_| true);
+        let by = |loader| outcomes(loader, &object, kernel, Modules::All, |_| true);
         Answers { libbpf: by(Loader::Libbpf), kernel: by(live.loader) }
     }
 

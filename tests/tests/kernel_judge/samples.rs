@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use btfleet_engine::batch::outcomes;
 use btfleet_engine::btf::Btf;
 use btfleet_engine::dialect::Loader;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::btf::Kind;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{Object, Program};
-use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_engine::resolve::Outcome;
 use btfleet_tests::kernel::{Job, Load};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget};
 
@@ -98,7 +100,7 @@ fn judge(
     };
     let kernel = Kernel::new(Btf::parse(&live.vmlinux).map_err(|error| error.to_string())?);
     let fold =
-        |loader| Fold::by(loader, object, &kernel, Modules::All).run(|reloc| reloc.program == Some(number));
+        |loader| outcomes(loader, object, &kernel, Modules::All, |reloc| reloc.program == Some(number));
     let (ours, libbpf) = (fold(live.loader), fold(Loader::Libbpf));
     let relocated = |outcomes: &[Outcome]| {
         let mut insns = job.loads.first()?.insns.clone();

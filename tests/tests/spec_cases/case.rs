@@ -1,10 +1,12 @@
 //! How one row of the table is built and judged.
 
+use btfleet_engine::batch::outcomes;
 use btfleet_engine::btf::Btf;
 use btfleet_engine::dialect::Loader;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::resolve::{Code, Decision, Fold, Modules, Outcome};
+use btfleet_engine::resolve::{Code, Decision, Outcome};
 use btfleet_tests::build::{
     BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, Member, ObjectBuilder, Width, code_bytes,
 };
@@ -155,8 +157,7 @@ impl Case {
             kernel.add_module(format!("m{number}"), module).expect("the row's module is BTF");
         }
         let active = self.active;
-        let outcomes =
-            Fold::by(self.loader, &object, &kernel, Modules::All).run(|reloc| active(&object, reloc));
+        let outcomes = outcomes(self.loader, &object, &kernel, Modules::All, |reloc| active(&object, reloc));
         if outcomes.len() != self.expected.len() {
             self.failures.push(format!("{} outcomes, expected {}", outcomes.len(), self.expected.len()));
         }
