@@ -28,7 +28,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let files = Files::read(&args.inputs, &batch)?;
     let inputs = files.parse(&batch);
     let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
-    let format = args.inputs.format;
+    let format = args.format;
     let hashes = match format {
         Format::Jsonl => batch.map(&inputs.object_files, |file| hex(&Sha256::digest(&file.data))),
         Format::Table => Vec::new(),

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod classes;
 mod docs;
 mod explain;
 mod inputs;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Resolve(args) => resolve::run(args),
         Command::Relocate(args) => relocate::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Classes(args) => classes::run(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
     });

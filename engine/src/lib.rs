@@ -6,15 +6,18 @@
 //! no root and no network, and it prints nothing.
 //!
 //! ```
+//! use btfleet_engine::batch::outcomes;
+//! use btfleet_engine::dialect::Loader;
+//! use btfleet_engine::fleet::Modules;
 //! use btfleet_engine::kernel::Kernel;
 //! use btfleet_engine::object::Object;
-//! use btfleet_engine::resolve::{Fold, Modules, Outcome};
+//! use btfleet_engine::resolve::Outcome;
 //!
 //! /// Counts the records of `object` that this kernel cannot serve.
 //! fn unserved(object: &[u8], vmlinux: &[u8]) -> Result<usize, Box<dyn std::error::Error>> {
 //!     let object = Object::parse(object)?; // an ELF file, borrowed
 //!     let kernel = Kernel::parse(vmlinux)?; // raw BTF, borrowed
-//!     let outcomes = Fold::new(&object, &kernel, Modules::All).run(|_record| true);
+//!     let outcomes = outcomes(Loader::Libbpf, &object, &kernel, Modules::All, |_record| true);
 //!     Ok(object
 //!         .relocs()
 //!         .iter()
@@ -45,13 +48,14 @@
 //! * [`query`]: a record as a question without its object.
 //! * [`object`]: one BPF object: programs, records, externs.
 //! * [`kernel`]: one kernel: vmlinux, modules, candidate lookup.
+//! * [`ingest`]: files as users have them, read and decompressed.
+//! * [`fleet`]: the kernels of a run: candidates of a root on all of them.
 //! * [`patch`]: a decided relocation to instruction bytes.
-//! * [`resolve`]: one query on one type, and the fold of an object's records over a kernel.
+//! * [`resolve`]: one query on one type, and the fold of an object's records.
+//! * [`batch`]: many objects on many kernels, in parallel.
 //! * [`relocate`]: the object's file as it is after relocation.
 //! * [`explain`]: why a record came out as it did.
-//! * [`ingest`]: files as users have them, read and decompressed.
 //! * [`report`]: verdicts on programs.
-//! * [`batch`]: many objects on many kernels in parallel.
 //!
 //! The libbpf whose answers are modelled is named by [`MODELS`].
 
