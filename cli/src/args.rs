@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Kernels that these objects cannot tell apart, and the fewest kernels to boot that show every class.
     Classes(ClassesArgs),
+    /// What changed between two kernels, as far as some objects depend on it or altogether.
+    Diff(DiffArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -105,6 +107,22 @@ pub(crate) struct ClassesArgs {
     /// kernel images; or just the names of the kernels to boot.
     #[arg(long, value_enum)]
     pub(crate) emit: Option<Emit>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The kernel before: as for 'check', but one.
+    #[arg(value_name = "K1")]
+    pub(crate) old: OsString,
+    /// The kernel after.
+    #[arg(value_name = "K2")]
+    pub(crate) new: OsString,
+    /// BPF objects: only what they depend on is compared.
+    #[arg(value_name = "OBJ")]
+    pub(crate) objects: Vec<OsString>,
+    /// Text to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

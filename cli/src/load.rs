@@ -42,8 +42,12 @@ impl Files {
         }
         let mut errors = std::mem::take(&mut objects.errors);
         errors.append(&mut kernels.errors);
-        for (inputs, what) in [(objects.inputs.len(), "BPF object"), (kernels.inputs.len(), "kernel")] {
-            if inputs == 0 && errors.is_empty() {
+        let wanted = [
+            (objects.inputs.len(), args.objects.len(), "BPF object"),
+            (kernels.inputs.len(), args.kernels.len(), "kernel"),
+        ];
+        for (inputs, given, what) in wanted {
+            if inputs == 0 && given > 0 && errors.is_empty() {
                 return Err(Failure::Usage(format!("no {what} was found there")));
             }
         }

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod classes;
+mod diff;
 mod docs;
 mod explain;
 mod inputs;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Relocate(args) => relocate::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Classes(args) => classes::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
     });

@@ -53,6 +53,13 @@ impl<'data> Indexed<'data> {
         Self { btf: Arc::new(btf), roots }
     }
 
+    /// Its own named types in the order of their ids: the id that a type has in this kernel, and the one that it has
+    /// in [`Indexed::btf`].
+    pub fn types(&self) -> Vec<(TypeId, TypeId)> {
+        let named = self.btf.own_types().filter(|(_, ty)| !self.btf.is_anonymous(ty.name_off));
+        named.map(|(id, _)| (id, id)).collect()
+    }
+
     fn candidates(&self, root: &Root<'_>, kind: Kind, module: Option<u32>) -> Candidates {
         self.roots
             .candidates(&self.btf, root.essential, root.hash, kind)

@@ -55,13 +55,15 @@
 //! * [`batch`]: many objects on many kernels, in parallel.
 //! * [`relocate`]: the object's file as it is after relocation.
 //! * [`explain`]: why a record came out as it did.
-//! * [`report`]: verdicts on programs.
+//! * [`report`]: verdicts on programs, classes of kernels.
+//! * [`diff`](mod@diff): what changed between two kernels.
 //!
 //! The libbpf whose answers are modelled is named by [`MODELS`].
 
 pub mod batch;
 pub mod btf;
 pub mod dialect;
+pub mod diff;
 pub mod error;
 pub mod explain;
 pub mod fleet;
