@@ -81,6 +81,33 @@ impl Kind {
         }
     }
 
+    /// The kind's number in the file format.
+    pub fn raw(self) -> u8 {
+        match self {
+            Self::Void => 0,
+            Self::Int => 1,
+            Self::Ptr => 2,
+            Self::Array => 3,
+            Self::Struct => 4,
+            Self::Union => 5,
+            Self::Enum => 6,
+            Self::Fwd => 7,
+            Self::Typedef => 8,
+            Self::Volatile => 9,
+            Self::Const => 10,
+            Self::Restrict => 11,
+            Self::Func => 12,
+            Self::FuncProto => 13,
+            Self::Var => 14,
+            Self::Datasec => 15,
+            Self::Float => 16,
+            Self::DeclTag => 17,
+            Self::TypeTag => 18,
+            Self::Enum64 => 19,
+            Self::Unknown(raw) => raw,
+        }
+    }
+
     /// libbpf's lower-case name of the kind, as in its messages.
     pub fn name(self) -> &'static str {
         match self {
