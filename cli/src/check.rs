@@ -73,6 +73,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if let Some(failure) = failure {
         return Err(failure);
     }
+    inputs.check_packs()?;
     bar.finish_and_clear();
     rows += object_defects(&mut out, format, &inputs, &mut before, inputs.objects.len())?;
     let complete = inputs.complete() && summary.pairs_not_judged.is_empty();

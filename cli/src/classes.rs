@@ -20,6 +20,7 @@ pub(crate) fn run(args: &ClassesArgs) -> Result<Exit, Failure> {
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, args.inputs.modules.into());
     let partition = classes(&batch, &run, &inputs.objects);
+    inputs.check_packs()?;
     let mut out = Output::new();
     match args.emit {
         None => table(&mut out, &inputs, &partition)?,

@@ -31,6 +31,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     };
     let scope = (!args.objects.is_empty()).then(|| Scope::of(&inputs.objects, [old, new]));
     let changes = diff::diff(old, new, scope.as_ref());
+    inputs.check_packs()?;
     let mut out = Output::new();
     match args.format {
         Format::Table => text(&mut out, &inputs, &changes, scope.is_some())?,

@@ -70,6 +70,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         ExplainFormat::Text => text(&mut out, &subject, &selected, args)?,
     }
     out.finish()?;
+    inputs.check_packs()?;
     Ok(Exit::Fine)
 }
 

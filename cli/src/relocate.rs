@@ -54,6 +54,7 @@ pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
     if let Some(failure) = failure {
         return Err(failure);
     }
+    inputs.check_packs()?;
     let Results { dir, mut manifest, names, .. } = results;
     manifest.complete = inputs.complete() && manifest.objects.iter().all(|it| it.failed.is_empty());
     dir.finish(&manifest.to_json(), &names.into_keys().collect())?;

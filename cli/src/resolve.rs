@@ -55,6 +55,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     if let Some(failure) = failure {
         return Err(failure);
     }
+    inputs.check_packs()?;
     bar.finish_and_clear();
     rows += object_defects(&mut out, format, &inputs, &mut before, inputs.objects.len())?;
     let (objects, kernels) = (inputs.objects.len(), inputs.kernels.len());

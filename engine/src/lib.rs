@@ -41,11 +41,13 @@
 //! # Modules, in the order in which they build on each other
 //!
 //! * [`format`](mod@format): what the bytes are. No logic.
+//! * [`bytes`]: bytes of packs, mapped.
 //! * [`btf`]: what types mean, over borrowed bytes.
 //! * [`dialect`]: which loader's answers are wanted: libbpf's, or some kernel's own.
 //! * [`value`]: the value of a relocation at a place of a type.
 //! * [`error`]: what libbpf calls an error.
 //! * [`query`]: a record as a question without its object.
+//! * [`pack`]: many kernels in one file, each type once.
 //! * [`object`]: one BPF object: programs, records, externs.
 //! * [`kernel`]: one kernel: vmlinux, modules, candidate lookup.
 //! * [`ingest`]: files as users have them, read and decompressed.
@@ -62,6 +64,7 @@
 
 pub mod batch;
 pub mod btf;
+pub mod bytes;
 pub mod dialect;
 pub mod diff;
 pub mod error;
@@ -71,6 +74,7 @@ pub mod format;
 pub mod ingest;
 pub mod kernel;
 pub mod object;
+pub mod pack;
 pub mod patch;
 pub mod query;
 pub mod relocate;
