@@ -10,6 +10,7 @@ mod loader;
 mod manifest;
 mod outdir;
 mod output;
+mod pack;
 mod relocate;
 mod resolve;
 mod rows;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Resolve(args) => resolve::run(args),
         Command::Relocate(args) => relocate::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Pack(args) => pack::run(&args.command),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
     });
