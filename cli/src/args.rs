@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Classes(ClassesArgs),
     /// What changed between two kernels, as far as some objects depend on it or altogether.
     Diff(DiffArgs),
+    /// Build fleet packs, which hold many kernels in one file, and look into them.
+    Pack(PackArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -176,6 +178,74 @@ pub(crate) struct ExplainArgs {
     /// Text to read, or the same content as JSON.
     #[arg(long, value_enum, default_value_t = ExplainFormat::Text)]
     pub(crate) format: ExplainFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PackArgs {
+    #[command(subcommand)]
+    pub(crate) command: PackCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PackCommand {
+    /// Add kernels to a pack; it is created if it is not there.
+    Add(PackAddArgs),
+    /// List the kernels of a pack.
+    Ls {
+        /// The pack.
+        pack: PathBuf,
+        /// A table to read, or one JSON object per line for programs.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Check that a pack is what was written, all of it.
+    Verify {
+        /// The pack.
+        pack: PathBuf,
+    },
+    /// Remove kernels from a pack.
+    Rm {
+        /// The pack.
+        pack: PathBuf,
+        /// Names as 'pack ls' shows them.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Rewrite a pack as if its kernels had been added at once.
+    Compact {
+        /// The pack.
+        pack: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PackAddArgs {
+    /// The pack.
+    pub(crate) pack: PathBuf,
+    /// Kernels, as for 'check'.
+    #[arg(required = true, value_name = "KERNEL")]
+    pub(crate) kernels: Vec<OsString>,
+    /// Name of the kernel in the pack, if it is one; else kernels have the names that 'check' shows.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Release of all these kernels; else it is read from the name of each.
+    #[arg(long)]
+    pub(crate) release: Option<String>,
+    /// Distribution of all these kernels; else it is read from the path of each.
+    #[arg(long)]
+    pub(crate) distribution: Option<String>,
+    /// Architecture of all these kernels; else it is read from the path of each.
+    #[arg(long)]
+    pub(crate) arch: Option<String>,
+    /// Flavour of all these kernels; else it is read from the name of each.
+    #[arg(long)]
+    pub(crate) flavour: Option<String>,
+    /// The BTF was made from debugging information, and is not the kernels' own.
+    #[arg(long)]
+    pub(crate) external: bool,
+    /// Number of threads that read kernels; 0 takes one per core.
+    #[arg(short, long, default_value_t = 0, value_name = "N")]
+    pub(crate) jobs: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

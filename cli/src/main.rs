@@ -12,6 +12,7 @@ mod loader;
 mod manifest;
 mod outdir;
 mod output;
+mod pack;
 mod relocate;
 mod resolve;
 mod rows;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Classes(args) => classes::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Pack(args) => pack::run(&args.command),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
     });

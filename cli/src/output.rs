@@ -87,11 +87,18 @@ pub(crate) fn message(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
-/// A progress bar over `len` steps, on a terminal only.
+/// A progress bar over `len` objects, on a terminal only.
 pub(crate) fn progress(len: usize) -> ProgressBar {
+    progress_of(len, "objects")
+}
+
+/// A progress bar over `len` steps, on a terminal only.
+pub(crate) fn progress_of(len: usize, steps: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::hidden());
     if io::stderr().is_terminal() && len > 64 {
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} objects {eta}") {
+        if let Ok(style) =
+            ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {steps} {{eta}}"))
+        {
             bar.set_style(style);
         }
         bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));

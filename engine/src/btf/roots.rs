@@ -84,7 +84,7 @@ impl RootIndex {
 impl Buckets {
     fn build(btf: &Btf<'_>, wanted: impl Fn(Kind) -> bool) -> Self {
         // The byte order is a constant inside the loop.
-        let hashed = match btf.endian {
+        let hashed = match btf.encoding {
             Endian::Little => Self::hash_names(btf, wanted, Endian::Little),
             Endian::Big => Self::hash_names(btf, wanted, Endian::Big),
         };
