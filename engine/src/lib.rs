@@ -52,6 +52,7 @@
 //! * [`ingest`]: files as users have them, read and decompressed.
 //! * [`report`]: verdicts on programs.
 //! * [`batch`]: many objects on many kernels in parallel.
+//! * [`matchers`]: candidate search by several algorithms, to be measured against one another.
 //!
 //! The libbpf whose answers are modelled is named by [`MODELS`].
 
@@ -63,6 +64,7 @@ pub mod explain;
 pub mod format;
 pub mod ingest;
 pub mod kernel;
+pub mod matchers;
 pub mod object;
 pub mod patch;
 pub mod query;

@@ -17,6 +17,6 @@ mod walk;
 pub use distilled::relocate_distilled;
 pub use error::BtfError;
 pub use names::{NameHash, essential_len, essential_name};
-pub use roots::RootIndex;
+pub use roots::{RootIndex, RootKinds, hashed_roots};
 pub use types::{Array, Btf, Enumerator, Member, Param, SecVar, Type, TypeId};
 pub use walk::{SizeError, Sizes};
