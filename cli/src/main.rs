@@ -1,6 +1,7 @@
 //! `btfleet`: the command line. What was typed is in `args`, what it means in the other modules.
 
 mod args;
+mod bench;
 mod check;
 mod docs;
 mod explain;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command};
+use crate::args::{BenchCommand, Cli, Command};
 use crate::output::{Exit, Failure};
 
 #[global_allocator]
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Resolve(args) => resolve::run(args),
         Command::Relocate(args) => relocate::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Bench(BenchCommand::Matchers(args)) => bench::matchers(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
     });
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
             output::message(&format!("btfleet: {failure}"));
             match failure {
                 Failure::Usage(_) => Exit::Usage,
+                Failure::Internal(_) => Exit::Internal,
                 _ => Exit::NotJudged,
             }
         }

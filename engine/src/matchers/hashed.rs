@@ -100,7 +100,7 @@ mod tests {
         check_all(&(0..2000).collect::<Vec<_>>());
         check_all(&(0..2000).map(|it| u64::MAX - it).collect::<Vec<_>>());
         check_all(&(0..2000).map(|it| it << 32 | 7).collect::<Vec<_>>());
-        check_all(&(0..2000).map(|it| it << 53 | it % 3).collect::<Vec<_>>());
+        check_all(&(0..2000).map(|it| (it << 53) | (it % 3)).collect::<Vec<_>>());
         check_all(&scattered(500).into_iter().flat_map(|it| [it, it ^ 1 << 40, it]).collect::<Vec<_>>());
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Table(Vec<u8>);
 
 /// Slot where an entry with this tag would like to stand; larger tags never want an earlier one.
 fn home(tag: u32, slot_count: u32) -> usize {
-    (u64::from(tag) * u64::from(slot_count) >> 32) as usize
+    ((u64::from(tag) * u64::from(slot_count)) >> 32) as usize
 }
 
 fn tag_of(NameHash(hash): NameHash) -> u32 {

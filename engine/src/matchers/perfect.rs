@@ -49,9 +49,9 @@ struct Slot {
 /// All entries of one hash.
 type Run<'r> = &'r [(NameHash, TypeId)];
 
-/// Scales the upper half of `hash` to a number below `n`; larger hashes never get a smaller one.
+/// Scales `hash` to a number below `n`; larger hashes never get a smaller one.
 fn scale(hash: u64, n: usize) -> usize {
-    ((u128::from(hash) * n as u128) >> 64) as usize
+    usize::try_from((u128::from(hash) * n as u128) >> 64).unwrap_or(0)
 }
 
 fn displaced(NameHash(hash): NameHash, pilot: u32, n: usize) -> usize {
