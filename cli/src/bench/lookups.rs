@@ -10,7 +10,7 @@ use btfleet_engine::query::Root;
 
 /// Names of the sample that the kernel has; for every fourth of them there is one that it has not.
 const SAMPLE_HITS: usize = 512;
-/// Lookups of the sample that stand for one object: what half of real objects stay below.
+/// Lookups of the sample that stand for one object: most real objects have fewer.
 const SAMPLE_OBJECT: usize = 8;
 
 /// Lookups in the order in which a loader would do them.
