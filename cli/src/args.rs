@@ -39,6 +39,9 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Build fleet packs, which hold many kernels in one file, and look into them.
     Pack(PackArgs),
+    /// Measurements on your own kernels and objects.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -99,6 +102,34 @@ pub(crate) struct RelocateArgs {
     /// Write into a directory that has files which no earlier run wrote; they stay as they are.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Candidate search by several algorithms: time and memory of each, on one thread.
+    ///
+    /// First all of them have to give the same candidates for every lookup; otherwise no times are shown.
+    Matchers(MatchersArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MatchersArgs {
+    /// BPF objects whose root types are looked up: files, directories, globs, or @LIST with one per line. Without
+    /// any, a sample of each kernel's own names, and of names that it does not have.
+    #[arg(value_name = "OBJ")]
+    pub(crate) objects: Vec<OsString>,
+    /// Kernels, as for 'check'. Only vmlinux is searched: modules are left out.
+    #[arg(short, long, required = true, num_args = 1.., value_name = "K")]
+    pub(crate) kernels: Vec<OsString>,
+    /// A table to read, or a line of values for each figure.
+    #[arg(long, value_enum, default_value_t = BenchFormat::Table)]
+    pub(crate) format: BenchFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchFormat {
+    Table,
+    Csv,
 }
 
 #[derive(Debug, Args)]

@@ -39,6 +39,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// The system refuses something that the run needs.
     System(String),
+    /// A bug in this program, which it found itself.
+    Internal(String),
 }
 
 impl std::fmt::Display for Failure {
@@ -47,6 +49,7 @@ impl std::fmt::Display for Failure {
             Self::OutputClosed => f.write_str("stdout was closed"),
             Self::Output(error) => write!(f, "cannot write output: {error}"),
             Self::Usage(what) | Self::System(what) => f.write_str(what),
+            Self::Internal(what) => write!(f, "internal error: {what}"),
         }
     }
 }
@@ -74,6 +77,11 @@ impl Output {
 
     pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
         Ok(writeln!(self.0, "{line}")?)
+    }
+
+    /// Hands over what there is so far, for a run that takes minutes.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        Ok(self.0.flush()?)
     }
 
     /// Hands everything over; errors of delayed writes show up here.

@@ -10,7 +10,7 @@ use btfleet_engine::pack::{
 use serde::Serialize;
 
 use crate::args::{Format, PackAddArgs, PackCommand};
-use crate::inputs::{self, KernelInput};
+use crate::inputs;
 use crate::output::{Exit, Failure, HEAD, Output, message, paint, plural, progress_of};
 use crate::rows::{hex, push_line};
 
@@ -92,18 +92,11 @@ fn add(args: &PackAddArgs) -> Result<Exit, Failure> {
         return Err(Failure::Usage("no kernel was found there".into()));
     }
     let mut counts = Counts { failed: found.errors.len(), ..Counts::default() };
-    let mut sources = Vec::new();
-    for input in found.inputs {
-        match input {
-            KernelInput::Files(source) => sources.push(source),
-            KernelInput::Pack(path) => {
-                let path = path.display();
-                message(&format!(
-                    "btfleet: {path}: not added: it is a pack; add the kernels that it was made of"
-                ));
-                counts.failed += 1;
-            }
-        }
+    let (sources, packs) = inputs::apart(found.inputs);
+    for pack in packs {
+        let pack = pack.display();
+        message(&format!("btfleet: {pack}: not added: it is a pack; add the kernels that it was made of"));
+        counts.failed += 1;
     }
     for error in &found.errors {
         message(&format!("btfleet: {error}"));
