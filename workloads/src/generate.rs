@@ -344,7 +344,13 @@ fn estimate(
         let whole = inputs::read_kernel(input)?.len() as f64;
         kernel_bytes *= lineage(options, real, input)?.write().len() as f64 / whole;
     }
-    let object_bytes = inputs.iter().map(|it| it.data.len()).sum::<usize>() as f64 / inputs.len() as f64;
+    let len = |it: &ObjectInput| {
+        elf::Elf::read(&it.data).map_or(it.data.len(), |mut elf| {
+            elf.drop_dwarf();
+            elf.write().len()
+        })
+    };
+    let object_bytes = inputs.iter().map(len).sum::<usize>() as f64 / inputs.len() as f64;
     let mb = |count: u64, each: f64| (count as f64 * each / 1e6).ceil();
     let (kernel_mb, object_mb) = (mb(options.kernels, kernel_bytes), mb(options.objects, object_bytes));
     Ok(format!(

@@ -16,6 +16,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::rng::{Rng, fold};
 use super::shape::{Shapes, kind_number};
+use super::trim::is_sampled;
 
 /// Random orders of the inputs that a curve is the mean of.
 const ORDERS: u64 = 4;
@@ -36,7 +37,7 @@ pub(super) struct Questions<'data> {
 /// What a kernel has, and answers.
 #[derive(Clone, Debug)]
 pub(super) struct KernelFacts {
-    /// Shapes of all named structs and unions.
+    /// Shapes of named structs and unions: of those in the sample, which trimmed kernels have too.
     shapes: Vec<u64>,
     /// By hash of root: that of the shapes of its candidates.
     roots: HashMap<u64, u64>,
@@ -60,7 +61,7 @@ const FIGURES: [&str; 8] = [
     "distinct roots",
     "distinct queries",
     "distinct shapes of these roots",
-    "distinct shapes of all structs",
+    "distinct shapes of every eighth struct",
     "distinct results per record",
 ];
 
@@ -126,7 +127,7 @@ impl<'data> Questions<'data> {
         let mut shapes = Shapes::new(btf);
         let mut facts = KernelFacts { shapes: Vec::new(), roots: HashMap::new(), answers: HashMap::new() };
         for (id, ty) in btf.own_types() {
-            if ty.kind.is_composite() && !btf.is_anonymous(ty.name_off) {
+            if ty.kind.is_composite() && !btf.is_anonymous(ty.name_off) && is_sampled(btf.name(ty.name_off)) {
                 facts.shapes.push(shapes.of(id));
             }
         }

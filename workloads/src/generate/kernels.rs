@@ -16,6 +16,9 @@ use super::members::{Basics, Editor};
 use super::rates::{self, Rates};
 use super::rng::{self, Rng};
 
+/// Changes of a first descendant, as a part of those from one real kernel to the next.
+const NEAREST: f64 = 0.6;
+
 /// How many of each change were made, by name of the change.
 pub(super) type Counts = BTreeMap<&'static str, u64>;
 
@@ -82,8 +85,12 @@ impl<'a> Lineage<'a> {
         }
     }
 
-    /// Kinds of steps are as frequent as among the real kernels.
+    /// Next to a real kernel is a patch release; further on, kinds of steps are about as frequent as among the real
+    /// kernels.
     fn step_kind(&self, key: u64) -> Step {
+        if self.depth <= 1 {
+            return Step::Patch;
+        }
         let all: f64 = Step::ALL.iter().map(|&it| self.rates.steps(it)).sum();
         let mut rng = Rng::new(key);
         let share = |step| if all > 0.0 { self.rates.steps(step) / all } else { 0.0 };
@@ -98,6 +105,8 @@ impl<'a> Lineage<'a> {
 
     /// Changes and removes structs, unions and enums at the rates of their names.
     fn declared(&mut self, step: Step, key: u64) {
+        // The real kernels are several patch releases apart, the first descendant is one from its origin.
+        let scale = if self.depth <= 1 { NEAREST } else { 1.0 };
         let mut seen = HashSet::new();
         let mut changes = Vec::new();
         for &id in &self.order {
@@ -111,6 +120,7 @@ impl<'a> Lineage<'a> {
                 continue;
             }
             let (changed, gone) = self.rates.of_name(step, name);
+            let (changed, gone) = (changed * scale, gone * scale);
             let mut rng = Rng::of(key, &[name]);
             let goes = rng.chance(gone);
             if goes || rng.chance(changed) {

@@ -106,16 +106,16 @@ fn affected(containers: &Containers, id: u32) -> Option<Vec<u32>> {
 /// `record` as it is once the types in `grown` have grown by so many bytes.
 fn relaid(model: &Model, record: &Record, grown: &BTreeMap<u32, i64>) -> Option<Record> {
     let old: Vec<Member> = record.members().collect();
-    // Where each member that grows ends now, in bits, and by how many bits it grows.
+    // The members that grow: number, where it ends now, by how much it grows, in bits. An empty one does not push itself.
     let mut growths = Vec::new();
     let mut tallest = (0, 0);
-    for member in &old {
+    for (number, member) in old.iter().enumerate() {
         let (element, count) = model.element(member.ty);
         let by = 8 * i64::from(count) * grown.get(&element).copied().unwrap_or(0);
         let end = i64::from(member.offset) + 8 * i64::from(model.size(member.ty));
         tallest = (tallest.0.max(end), tallest.1.max(end + by));
         if by != 0 {
-            growths.push((end, by));
+            growths.push((number, end, by));
         }
     }
     let mut new = old.clone();
@@ -123,12 +123,16 @@ fn relaid(model: &Model, record: &Record, grown: &BTreeMap<u32, i64>) -> Option<
     if record.kind() == Kind::Union {
         size += (tallest.1 - tallest.0) / 8;
     } else {
-        for member in &mut new {
+        for (number, member) in new.iter_mut().enumerate() {
             let at = i64::from(member.offset);
-            let by: i64 = growths.iter().filter(|&&(end, _)| end <= at).map(|&(_, by)| by).sum();
+            let by: i64 = growths
+                .iter()
+                .filter(|&&(grown, end, _)| grown < number && end <= at)
+                .map(|&(_, _, by)| by)
+                .sum();
             member.offset = u32::try_from(at + by).ok()?;
         }
-        size += growths.iter().map(|&(_, by)| by).sum::<i64>() / 8;
+        size += growths.iter().map(|&(_, _, by)| by).sum::<i64>() / 8;
     }
     if !(0..SIZE_MAX).contains(&size) {
         return None;
