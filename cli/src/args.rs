@@ -33,6 +33,10 @@ pub(crate) enum Command {
     Relocate(RelocateArgs),
     /// Why a record or a program comes out as it does on one kernel, and what to do about it.
     Explain(ExplainArgs),
+    /// Kernels that these objects cannot tell apart, and the fewest kernels to boot that show every class.
+    Classes(ClassesArgs),
+    /// What changed between two kernels, as far as some objects depend on it or altogether.
+    Diff(DiffArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -49,6 +53,9 @@ pub(crate) enum Command {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
+    /// A table to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
     /// Who relocates: 'libbpf', or the 'kernel' itself while it loads a program (light skeletons), with the
     /// rules of RELEASE; without one, of the release that each kernel's name has.
     #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]")]
@@ -62,6 +69,9 @@ pub(crate) struct CheckArgs {
 pub(crate) struct ResolveArgs {
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
+    /// A table to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
     /// Who relocates: 'libbpf', or the 'kernel' itself while it loads a program (light skeletons), with the
     /// rules of RELEASE; without one, of the release that each kernel's name has.
     #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]")]
@@ -75,6 +85,9 @@ pub(crate) struct ResolveArgs {
 pub(crate) struct RelocateArgs {
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
+    /// A table to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
     /// Directory for the files and their manifest.json; it is created if it is not there.
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
@@ -84,6 +97,39 @@ pub(crate) struct RelocateArgs {
     /// Write into a directory that has files which no earlier run wrote; they stay as they are.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClassesArgs {
+    #[command(flatten)]
+    pub(crate) inputs: InputArgs,
+    /// Print something else than a table: everything as JSON; targets for the tool vmtest, to be completed with
+    /// kernel images; or just the names of the kernels to boot.
+    #[arg(long, value_enum)]
+    pub(crate) emit: Option<Emit>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The kernel before: as for 'check', but one.
+    #[arg(value_name = "K1")]
+    pub(crate) old: OsString,
+    /// The kernel after.
+    #[arg(value_name = "K2")]
+    pub(crate) new: OsString,
+    /// BPF objects: only what they depend on is compared.
+    #[arg(value_name = "OBJ")]
+    pub(crate) objects: Vec<OsString>,
+    /// Text to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Emit {
+    Json,
+    Vmtest,
+    List,
 }
 
 #[derive(Debug, Args)]
@@ -99,9 +145,6 @@ pub(crate) struct InputArgs {
     /// What modules count for when vmlinux lacks a type.
     #[arg(long, value_enum, default_value_t = ModulesArg::Each)]
     pub(crate) modules: ModulesArg,
-    /// A table to read, or one JSON object per line for programs.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(crate) format: Format,
     /// Number of threads; 0 takes one per core. The output does not depend on it.
     #[arg(short, long, default_value_t = 0, value_name = "N")]
     pub(crate) jobs: usize,

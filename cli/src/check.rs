@@ -28,7 +28,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let files = Files::read(&args.inputs, &batch)?;
     let inputs = files.parse(&batch);
     let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
-    let format = args.inputs.format;
+    let format = args.format;
     let hashes = match format {
         Format::Jsonl => batch.map(&inputs.object_files, |file| hex(&Sha256::digest(&file.data))),
         Format::Table => Vec::new(),
@@ -73,6 +73,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if let Some(failure) = failure {
         return Err(failure);
     }
+    inputs.check_packs()?;
     bar.finish_and_clear();
     rows += object_defects(&mut out, format, &inputs, &mut before, inputs.objects.len())?;
     let complete = inputs.complete() && summary.pairs_not_judged.is_empty();

@@ -11,7 +11,7 @@ use btfleet_engine::object::{Object, Reloc};
 use btfleet_engine::resolve::Outcome;
 use serde_json::{Value, json};
 
-use crate::args::{ExplainArgs, ExplainFormat, Format, InputArgs};
+use crate::args::{ExplainArgs, ExplainFormat, InputArgs};
 use crate::load::{Files, Inputs};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural};
 
@@ -36,7 +36,6 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         objects: vec![args.object.clone()],
         kernels: vec![args.kernel.clone()],
         modules: args.modules,
-        format: Format::Table,
         jobs: 1,
     };
     let files = Files::read(&input_args, &batch)?;
@@ -71,6 +70,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         ExplainFormat::Text => text(&mut out, &subject, &selected, args)?,
     }
     out.finish()?;
+    inputs.check_packs()?;
     Ok(Exit::Fine)
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use btfleet_engine::ingest::{InputError, KernelSource, looks_like_kernel, looks_like_object};
+use btfleet_engine::pack::looks_like_pack;
 
 use crate::output::Failure;
 
@@ -26,6 +27,15 @@ impl<T> Default for Found<T> {
     fn default() -> Self {
         Self { inputs: Vec::new(), skipped: 0, errors: Vec::new() }
     }
+}
+
+/// Where kernels are to be read from.
+#[derive(Debug)]
+pub(crate) enum KernelInput {
+    /// One kernel.
+    Files(KernelSource),
+    /// A pack: all its kernels.
+    Pack(PathBuf),
 }
 
 /// Expands what was typed for objects.
@@ -48,7 +58,7 @@ pub(crate) fn objects(args: &[OsString]) -> Result<Found<PathBuf>, Failure> {
 }
 
 /// Expands what was typed for kernels.
-pub(crate) fn kernels(args: &[OsString]) -> Result<Found<KernelSource>, Failure> {
+pub(crate) fn kernels(args: &[OsString]) -> Result<Found<KernelInput>, Failure> {
     let mut found = Found::default();
     for path in expand_lists_and_globs(args)? {
         if path.is_dir() {
@@ -56,10 +66,11 @@ pub(crate) fn kernels(args: &[OsString]) -> Result<Found<KernelSource>, Failure>
         } else if path.exists() {
             found.inputs.push(alone(path));
         } else if path.as_os_str() == "live" {
-            found.inputs.push(live(&mut found.errors)?);
+            let live = live(&mut found.errors)?;
+            found.inputs.push(KernelInput::Files(live));
         } else if let Some((kernel, modules)) = split_modules(&path) {
             let name = path.to_string_lossy().into_owned();
-            found.inputs.push(KernelSource { name, vmlinux: kernel, modules });
+            found.inputs.push(KernelInput::Files(KernelSource { name, vmlinux: kernel, modules }));
         } else {
             // It is not there: reading it says so, in its place.
             found.inputs.push(alone(path));
@@ -68,8 +79,13 @@ pub(crate) fn kernels(args: &[OsString]) -> Result<Found<KernelSource>, Failure>
     Ok(found)
 }
 
-fn alone(path: PathBuf) -> KernelSource {
-    KernelSource { name: path.to_string_lossy().into_owned(), vmlinux: path, modules: Vec::new() }
+/// A file that is a kernel, or a pack of kernels.
+fn alone(path: PathBuf) -> KernelInput {
+    if path.is_file() && head_of(&path).is_ok_and(|head| looks_like_pack(&head)) {
+        return KernelInput::Pack(path);
+    }
+    let name = path.to_string_lossy().into_owned();
+    KernelInput::Files(KernelSource { name, vmlinux: path, modules: Vec::new() })
 }
 
 /// `KERNEL,MODULE[,MODULE...]`: the separator is a comma since kernel file names contain `+`.
@@ -85,10 +101,11 @@ fn split_modules(path: &Path) -> Option<(PathBuf, Vec<PathBuf>)> {
 }
 
 /// A directory with a file `vmlinux` is one kernel with its modules; any other is searched for kernels.
-fn kernels_in(dir: &Path, found: &mut Found<KernelSource>) {
+fn kernels_in(dir: &Path, found: &mut Found<KernelInput>) {
     if dir.join("vmlinux").is_file() {
         let name = dir.to_string_lossy().into_owned();
-        found.inputs.push(kernel_directory(dir, name, &mut found.errors));
+        let kernel = kernel_directory(dir, name, &mut found.errors);
+        found.inputs.push(KernelInput::Files(kernel));
         return;
     }
     let mut in_kernel_directory = BTreeSet::new();
@@ -97,9 +114,12 @@ fn kernels_in(dir: &Path, found: &mut Found<KernelSource>) {
         if parent != dir && parent.join("vmlinux").is_file() {
             if in_kernel_directory.insert(parent.clone()) {
                 let name = parent.to_string_lossy().into_owned();
-                found.inputs.push(kernel_directory(&parent, name, &mut found.errors));
+                let kernel = kernel_directory(&parent, name, &mut found.errors);
+                found.inputs.push(KernelInput::Files(kernel));
             }
-        } else if has_suffix(&file, &[".btf", ".btf.zst"]) || head_is(&file, looks_like_kernel) {
+        } else if has_suffix(&file, &[".btf", ".btf.zst"])
+            || head_is(&file, |head| looks_like_kernel(head) || looks_like_pack(head))
+        {
             found.inputs.push(alone(file));
         } else {
             found.skipped += 1;
@@ -219,10 +239,12 @@ fn has_suffix(path: &Path, suffixes: &[&str]) -> bool {
 }
 
 /// Judges a file by its first bytes. One that cannot be read is taken for an input, so that it is reported.
-fn head_is(path: &Path, looks_like: fn(&[u8]) -> bool) -> bool {
+fn head_is(path: &Path, looks_like: impl Fn(&[u8]) -> bool) -> bool {
+    head_of(path).map_or(true, |head| looks_like(&head))
+}
+
+fn head_of(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(64);
-    match fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut head)) {
-        Ok(_) => looks_like(&head),
-        Err(_) => true,
-    }
+    fs::File::open(path)?.take(64).read_to_end(&mut head)?;
+    Ok(head)
 }

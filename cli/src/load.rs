@@ -1,20 +1,32 @@
 //! Inputs read and parsed, and what could not be.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use btfleet_engine::batch::{Batch, ObjectFile};
 use btfleet_engine::ingest::{InputCode, InputError, KernelFiles};
-use btfleet_engine::kernel::Kernel;
+use btfleet_engine::kernel::{Kernel, PackSource};
 use btfleet_engine::object::Object;
+use btfleet_engine::pack::PackFile;
 
 use crate::args::InputArgs;
-use crate::inputs;
+use crate::inputs::{self, KernelInput};
 use crate::output::{Failure, message};
 
 /// All files of a run, read. Objects and kernels borrow from it.
 pub(crate) struct Files {
     objects: Vec<Result<ObjectFile, InputError>>,
-    kernels: Vec<Result<KernelFiles, InputError>>,
+    kernels: Vec<Result<KernelData, InputError>>,
     /// What stands in no input's place: directories that cannot be read.
     errors: Vec<InputError>,
+}
+
+/// Where kernels are.
+enum KernelData {
+    /// In files of their own, read.
+    Files(KernelFiles),
+    /// In a pack, mapped.
+    Pack(PathBuf, PackFile),
 }
 
 /// Parsed inputs, and defects in the order in which reports name them.
@@ -28,6 +40,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) defects: Vec<InputError>,
     /// Defects of objects, each with the number of objects that stand before it.
     pub(crate) object_defects: Vec<(usize, InputError)>,
+    /// Packs that kernels are from, with their paths.
+    packs: Vec<(&'a Path, Arc<PackSource<'a>>)>,
 }
 
 impl Files {
@@ -42,14 +56,18 @@ impl Files {
         }
         let mut errors = std::mem::take(&mut objects.errors);
         errors.append(&mut kernels.errors);
-        for (inputs, what) in [(objects.inputs.len(), "BPF object"), (kernels.inputs.len(), "kernel")] {
-            if inputs == 0 && errors.is_empty() {
+        let wanted = [
+            (objects.inputs.len(), args.objects.len(), "BPF object"),
+            (kernels.inputs.len(), args.kernels.len(), "kernel"),
+        ];
+        for (inputs, given, what) in wanted {
+            if inputs == 0 && given > 0 && errors.is_empty() {
                 return Err(Failure::Usage(format!("no {what} was found there")));
             }
         }
         Ok(Self {
             objects: batch.read_objects(&objects.inputs),
-            kernels: batch.read_kernels(&kernels.inputs),
+            kernels: batch.map(&kernels.inputs, KernelData::read),
             errors,
         })
     }
@@ -64,17 +82,21 @@ impl Files {
             object_names: Vec::new(),
             defects: self.errors.clone(),
             object_defects: Vec::new(),
+            packs: Vec::new(),
         };
-        let kernels = batch.map(&self.kernels, |files| match files {
-            Ok(files) => files.parse().map(|(kernel, defects)| (kernel, files, defects)),
+        let kernels = batch.map(&self.kernels, |data| match data {
+            Ok(data) => data.parse(),
             Err(error) => Err(error.clone()),
         });
-        for kernel in kernels {
-            match kernel {
-                Ok((kernel, files, defects)) => {
-                    this.kernels.push(kernel);
-                    this.kernel_names.push(&files.name);
-                    this.defects.extend(files.defects.iter().cloned().chain(defects));
+        for parsed in kernels {
+            match parsed {
+                Ok(Parsed { kernels, defects, pack }) => {
+                    for (name, kernel) in kernels {
+                        this.kernels.push(kernel);
+                        this.kernel_names.push(name);
+                    }
+                    this.defects.extend(defects);
+                    this.packs.extend(pack);
                 }
                 Err(error) => this.defects.push(error),
             }
@@ -102,6 +124,42 @@ impl Files {
             message(&format!("btfleet: {defect}"));
         }
         this
+    }
+}
+
+/// What one of the kernel inputs came to.
+struct Parsed<'a> {
+    kernels: Vec<(&'a str, Kernel<'a>)>,
+    defects: Vec<InputError>,
+    pack: Option<(&'a Path, Arc<PackSource<'a>>)>,
+}
+
+impl KernelData {
+    fn read(input: &KernelInput) -> Result<Self, InputError> {
+        match input {
+            KernelInput::Files(source) => KernelFiles::read(source).map(Self::Files),
+            KernelInput::Pack(path) => match PackFile::open(path) {
+                Ok(file) => Ok(Self::Pack(path.clone(), file)),
+                Err(error) => Err(InputError::unusable_pack(path, &error)),
+            },
+        }
+    }
+
+    fn parse(&self) -> Result<Parsed<'_>, InputError> {
+        match self {
+            Self::Files(files) => {
+                let (kernel, defects) = files.parse()?;
+                let defects = files.defects.iter().cloned().chain(defects).collect();
+                Ok(Parsed { kernels: vec![(files.name.as_str(), kernel)], defects, pack: None })
+            }
+            Self::Pack(path, file) => {
+                let (source, kernels) = file
+                    .view()
+                    .and_then(PackSource::kernels)
+                    .map_err(|error| InputError::unusable_pack(path, &error))?;
+                Ok(Parsed { kernels, defects: Vec::new(), pack: Some((path, source)) })
+            }
+        }
     }
 }
 
@@ -134,6 +192,15 @@ impl Inputs<'_> {
         let kernel = self.kernels.get(kernel)?;
         (object.endian() != kernel.vmlinux.btf.endian())
             .then_some("the object and the kernel have different byte orders")
+    }
+
+    /// Fails if a pack turned out to be damaged: no answer of the run can be trusted then.
+    pub(crate) fn check_packs(&self) -> Result<(), Failure> {
+        let damaged = self.packs.iter().find_map(|(path, source)| Some((path, source.damage()?)));
+        match damaged {
+            Some((path, error)) => Err(Failure::System(format!("{}: {error}", path.display()))),
+            None => Ok(()),
+        }
     }
 
     /// Defects of objects that stand right before object number `place`.

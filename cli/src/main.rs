@@ -2,6 +2,8 @@
 
 mod args;
 mod check;
+mod classes;
+mod diff;
 mod docs;
 mod explain;
 mod inputs;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         Command::Resolve(args) => resolve::run(args),
         Command::Relocate(args) => relocate::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Classes(args) => classes::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
     });

@@ -91,7 +91,7 @@ pub(crate) fn message(line: &str) {
 pub(crate) fn progress(len: usize) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::hidden());
     if io::stderr().is_terminal() && len > 64 {
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} pairs {eta}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} objects {eta}") {
             bar.set_style(style);
         }
         bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));

@@ -54,11 +54,12 @@ pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
     if let Some(failure) = failure {
         return Err(failure);
     }
+    inputs.check_packs()?;
     let Results { dir, mut manifest, names, .. } = results;
     manifest.complete = inputs.complete() && manifest.objects.iter().all(|it| it.failed.is_empty());
     dir.finish(&manifest.to_json(), &names.into_keys().collect())?;
     let mut out = Output::new();
-    match args.inputs.format {
+    match args.format {
         Format::Jsonl => write_rows(&mut out, &manifest, &inputs)?,
         Format::Table => write_summary(&mut out, &manifest, &inputs, &args.output)?,
     }

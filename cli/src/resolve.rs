@@ -23,7 +23,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     let files = Files::read(&args.inputs, &batch)?;
     let inputs = files.parse(&batch);
     let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
-    let format = args.inputs.format;
+    let format = args.format;
     let mut out = Output::new();
     let mut rows = 0;
     let mut complete = inputs.complete();
@@ -55,6 +55,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     if let Some(failure) = failure {
         return Err(failure);
     }
+    inputs.check_packs()?;
     bar.finish_and_clear();
     rows += object_defects(&mut out, format, &inputs, &mut before, inputs.objects.len())?;
     let (objects, kernels) = (inputs.objects.len(), inputs.kernels.len());
@@ -119,7 +120,7 @@ fn object_rows<'a>(
     for (kernel, &kernel_name) in inputs.kernel_names.iter().enumerate() {
         if let Some(Refusal { code, why, .. }) = loaders.refusal(inputs, number, kernel) {
             rows.judged = false;
-            match args.inputs.format {
+            match args.format {
                 Format::Jsonl => {
                     push_line(&mut rows.text, &PairRow::new(object_name, kernel_name, code, why));
                     rows.count += 1;
@@ -133,7 +134,7 @@ fn object_rows<'a>(
         }
         let outcomes = folded.on(kernel);
         rows.count += outcomes.len();
-        match args.inputs.format {
+        match args.format {
             Format::Jsonl => {
                 for (record, (reloc, outcome)) in object.relocs().iter().zip(&outcomes).enumerate() {
                     let place = Place { run, object: number, record, kernel };

@@ -1,11 +1,12 @@
-//! One kernel: its BTF, its modules' BTFs, and candidate lookup over both.
+//! One kernel: its BTF, its modules' BTFs, and candidate lookup over both. It may be one of a pack's.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
 
 use crate::btf::{Btf, BtfError, RootIndex, TypeId};
 use crate::format::btf::Kind;
+use crate::pack::{Pack, PackError};
 use crate::query::Root;
 
 /// One kernel with the modules that are to be looked at, in order.
@@ -15,14 +16,43 @@ pub struct Kernel<'data> {
     pub vmlinux: Indexed<'data>,
     /// Modules, each a split BTF on vmlinux.
     pub modules: Vec<Module<'data>>,
+    /// Where it is from, if that is a pack.
+    pub packed: Option<Packed<'data>>,
 }
 
-/// A BTF with the index of its own root types.
+/// A kernel's place in a pack.
+#[derive(Clone, Debug)]
+pub struct Packed<'data> {
+    /// The pack.
+    pub source: Arc<PackSource<'data>>,
+    /// Its number there.
+    pub number: u32,
+}
+
+/// A pack that kernels are taken from.
+#[derive(Debug)]
+pub struct PackSource<'data> {
+    /// The pack.
+    pub pack: Pack<'data>,
+    damage: OnceLock<PackError>,
+}
+
+/// A BTF with the means to find its own root types.
 #[derive(Debug)]
 pub struct Indexed<'data> {
-    /// The BTF.
+    /// The BTF. For a kernel of a pack it is the pack's, with the types of all its kernels.
     pub btf: Arc<Btf<'data>>,
-    roots: RootIndex,
+    roots: Roots<'data>,
+}
+
+#[derive(Debug)]
+enum Roots<'data> {
+    Own(RootIndex),
+    /// Those of a kernel in a pack, or of one of its modules.
+    Packed {
+        place: Packed<'data>,
+        module: Option<u32>,
+    },
 }
 
 /// One module of a kernel.
@@ -39,25 +69,91 @@ pub struct Module<'data> {
 pub struct Candidate {
     /// Number of the module that it is from; `None` is vmlinux.
     pub module: Option<u32>,
-    /// Its id in that BTF.
+    /// Its id in [`Indexed::btf`].
     pub id: TypeId,
 }
 
 /// Candidates for one root, in libbpf's order.
 pub type Candidates = SmallVec<[Candidate; 2]>;
 
+impl<'data> PackSource<'data> {
+    /// All kernels of a pack, each with the name that it was added under, in the order in which they were.
+    ///
+    /// # Errors
+    /// [`PackError::Damaged`].
+    pub fn kernels(pack: Pack<'data>) -> Result<(Arc<Self>, Vec<(&'data str, Kernel<'data>)>), PackError> {
+        let names = pack.names()?;
+        let source = Arc::new(Self { pack, damage: OnceLock::new() });
+        let kernels = names.into_iter().map(|(name, number)| {
+            let place = Packed { source: Arc::clone(&source), number };
+            Ok((name, Kernel::of_pack(place)?))
+        });
+        let kernels = kernels.collect::<Result<_, PackError>>()?;
+        Ok((source, kernels))
+    }
+
+    /// The first damage that was met while types were looked up. Where there is any, answers cannot be trusted.
+    pub fn damage(&self) -> Option<&PackError> {
+        self.damage.get()
+    }
+
+    /// A result of the pack, or nothing, with a note of the damage.
+    pub(crate) fn checked<T: Default>(&self, result: Result<T, PackError>) -> T {
+        result.unwrap_or_else(|error| {
+            self.damage.get_or_init(|| error);
+            T::default()
+        })
+    }
+}
+
+/// A root as packs know it.
+pub(crate) fn root_in_pack<'a>(root: &Root<'a>, kind: Kind) -> Root<'a> {
+    Root { kind: if kind == Kind::Enum64 { Kind::Enum } else { kind }, ..*root }
+}
+
 impl<'data> Indexed<'data> {
     /// Indexes `btf`.
     pub fn new(btf: Btf<'data>) -> Self {
         let roots = RootIndex::build(&btf);
-        Self { btf: Arc::new(btf), roots }
+        Self { btf: Arc::new(btf), roots: Roots::Own(roots) }
+    }
+
+    /// Its own named types in the order of their ids: the id that a type has in this kernel, and the one that it has
+    /// in [`Indexed::btf`].
+    pub fn types(&self) -> Vec<(TypeId, TypeId)> {
+        match &self.roots {
+            Roots::Own(_) => {
+                let named = self.btf.own_types().filter(|(_, ty)| !self.btf.is_anonymous(ty.name_off));
+                named.map(|(id, _)| (id, id)).collect()
+            }
+            Roots::Packed { place: Packed { source, number }, module } => {
+                source.checked(source.pack.roots_of(*number, *module))
+            }
+        }
     }
 
     fn candidates(&self, root: &Root<'_>, kind: Kind, module: Option<u32>) -> Candidates {
-        self.roots
-            .candidates(&self.btf, root.essential, root.hash, kind)
-            .map(|id| Candidate { module, id })
-            .collect()
+        match &self.roots {
+            Roots::Own(index) => {
+                let ids = index.candidates(&self.btf, root.essential, root.hash, kind);
+                ids.map(|id| Candidate { module, id }).collect()
+            }
+            Roots::Packed { place: Packed { source, number }, module: of_kernel } => {
+                let list = source.pack.list_of(*number, *of_kernel, &root_in_pack(root, kind));
+                let ids = list.and_then(|it| Ok(source.pack.list(it)?.collect::<Vec<_>>()));
+                source.checked(ids).into_iter().map(|id| Candidate { module, id }).collect()
+            }
+        }
+    }
+
+    /// Ids of the candidates for a root in the kernel's own BTF, in their order.
+    pub fn ids(&self, root: &Root<'_>) -> SmallVec<[TypeId; 2]> {
+        match &self.roots {
+            Roots::Own(_) => self.candidates(root, root.kind, None).iter().map(|it| it.id).collect(),
+            Roots::Packed { place: Packed { source, number }, module } => {
+                source.checked(source.pack.ids(*number, *module, &root_in_pack(root, root.kind)))
+            }
+        }
     }
 }
 
@@ -72,7 +168,27 @@ impl<'data> Kernel<'data> {
 
     /// A kernel without modules.
     pub fn new(vmlinux: Btf<'data>) -> Self {
-        Self { vmlinux: Indexed::new(vmlinux), modules: Vec::new() }
+        Self { vmlinux: Indexed::new(vmlinux), modules: Vec::new(), packed: None }
+    }
+
+    /// A kernel of a pack.
+    ///
+    /// # Errors
+    /// [`PackError`] if there is no such kernel, or the pack is damaged.
+    fn of_pack(place: Packed<'data>) -> Result<Self, PackError> {
+        let entry = place.source.pack.kernel(place.number)?;
+        let btf = place
+            .source
+            .pack
+            .btf(entry.abi)
+            .ok_or(PackError::NoSuch { what: "kernel", number: place.number })?;
+        let unit =
+            |module| Indexed { btf: Arc::clone(btf), roots: Roots::Packed { place: place.clone(), module } };
+        let modules = (0_u32..)
+            .zip(&entry.modules)
+            .map(|(number, module)| Module { name: module.name.to_owned(), indexed: unit(Some(number)) });
+        let (vmlinux, modules) = (unit(None), modules.collect());
+        Ok(Self { vmlinux, modules, packed: Some(place) })
     }
 
     /// Adds a module, whose types come behind those of the modules added before.

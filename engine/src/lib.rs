@@ -6,15 +6,18 @@
 //! no root and no network, and it prints nothing.
 //!
 //! ```
+//! use btfleet_engine::batch::outcomes;
+//! use btfleet_engine::dialect::Loader;
+//! use btfleet_engine::fleet::Modules;
 //! use btfleet_engine::kernel::Kernel;
 //! use btfleet_engine::object::Object;
-//! use btfleet_engine::resolve::{Fold, Modules, Outcome};
+//! use btfleet_engine::resolve::Outcome;
 //!
 //! /// Counts the records of `object` that this kernel cannot serve.
 //! fn unserved(object: &[u8], vmlinux: &[u8]) -> Result<usize, Box<dyn std::error::Error>> {
 //!     let object = Object::parse(object)?; // an ELF file, borrowed
 //!     let kernel = Kernel::parse(vmlinux)?; // raw BTF, borrowed
-//!     let outcomes = Fold::new(&object, &kernel, Modules::All).run(|_record| true);
+//!     let outcomes = outcomes(Loader::Libbpf, &object, &kernel, Modules::All, |_record| true);
 //!     Ok(object
 //!         .relocs()
 //!         .iter()
@@ -38,26 +41,32 @@
 //! # Modules, in the order in which they build on each other
 //!
 //! * [`format`](mod@format): what the bytes are. No logic.
+//! * [`bytes`]: bytes of packs, mapped.
 //! * [`btf`]: what types mean, over borrowed bytes.
 //! * [`dialect`]: which loader's answers are wanted: libbpf's, or some kernel's own.
 //! * [`value`]: the value of a relocation at a place of a type.
 //! * [`error`]: what libbpf calls an error.
 //! * [`query`]: a record as a question without its object.
+//! * [`pack`]: many kernels in one file, each type once.
 //! * [`object`]: one BPF object: programs, records, externs.
 //! * [`kernel`]: one kernel: vmlinux, modules, candidate lookup.
+//! * [`ingest`]: files as users have them, read and decompressed.
+//! * [`fleet`]: the kernels of a run: candidates of a root on all of them.
 //! * [`patch`]: a decided relocation to instruction bytes.
-//! * [`resolve`]: one query on one type, and the fold of an object's records over a kernel.
+//! * [`resolve`]: one query on one type, and the fold of an object's records.
+//! * [`batch`]: many objects on many kernels, in parallel.
 //! * [`relocate`]: the object's file as it is after relocation.
 //! * [`explain`]: why a record came out as it did.
-//! * [`ingest`]: files as users have them, read and decompressed.
-//! * [`report`]: verdicts on programs.
-//! * [`batch`]: many objects on many kernels in parallel.
+//! * [`report`]: verdicts on programs, classes of kernels.
+//! * [`diff`](mod@diff): what changed between two kernels.
 //!
 //! The libbpf whose answers are modelled is named by [`MODELS`].
 
 pub mod batch;
 pub mod btf;
+pub mod bytes;
 pub mod dialect;
+pub mod diff;
 pub mod error;
 pub mod explain;
 pub mod fleet;
@@ -65,6 +74,7 @@ pub mod format;
 pub mod ingest;
 pub mod kernel;
 pub mod object;
+pub mod pack;
 pub mod patch;
 pub mod query;
 pub mod relocate;

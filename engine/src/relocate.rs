@@ -160,7 +160,7 @@ fn optional_program(object: &Object<'_>, reloc: &Reloc<'_>) -> Option<usize> {
 
 /// The kernels of `kernels` on which the object comes out the same, by the first of them.
 fn alike(folded: &Folded<'_>, kernels: &[usize]) -> Vec<Vec<usize>> {
-    let classes = folded.classes(Outcome::write_effect);
+    let classes = folded.classes(|_, outcome, bytes| outcome.write_effect(bytes));
     let mut by_class: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for &kernel in kernels {
         if let Some(class) = classes.of.get(kernel).copied().flatten() {

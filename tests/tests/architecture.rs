@@ -86,10 +86,15 @@ fn the_engine_neither_prints_nor_reads_the_environment() {
     }
 }
 
-/// Check that only the callers of C contain unsafe code.
+/// Check that only the map of packs and the callers of C contain unsafe code.
 #[test]
-fn unsafe_code_is_where_c_is_called() {
-    let allowed = ["tests/src/bin/oracle.rs", "tests/src/bin/kernel_judge.rs", "benches/src/libbpf.rs"];
+fn unsafe_code_is_where_it_has_to_be() {
+    let allowed = [
+        "engine/src/bytes.rs",
+        "tests/src/bin/oracle.rs",
+        "tests/src/bin/kernel_judge.rs",
+        "benches/src/libbpf.rs",
+    ];
     for dir in ["engine", "cli/src", "tests/src", "benches", "workloads/src"] {
         for (path, text) in sources(dir, ".rs") {
             let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();

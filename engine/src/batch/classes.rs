@@ -31,6 +31,22 @@ impl Classes {
         }
     }
 
+    /// Splits classes by those of another object, which may not be judged on the same kernels: a kernel that either
+    /// of the two is judged on stays in a class.
+    pub fn join(&mut self, other: &Self) {
+        let mut known: HashMap<(Option<u32>, Option<u32>), u32> = HashMap::new();
+        self.first.clear();
+        for (kernel, (class, part)) in self.of.iter_mut().zip(&other.of).enumerate() {
+            if class.is_none() && part.is_none() {
+                continue;
+            }
+            *class = Some(*known.entry((*class, *part)).or_insert_with(|| {
+                self.first.push(kernel);
+                u32::try_from(self.first.len() - 1).unwrap_or(u32::MAX)
+            }));
+        }
+    }
+
     /// Adds kernels, each with a number that it shares with those of its class.
     pub(super) fn add(&mut self, kernels: impl Iterator<Item = (usize, u32)>) {
         let mut known: HashMap<u32, u32> = HashMap::new();

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 use crate::dialect::Loader;
 use crate::fleet::Modules;
-use crate::ingest::{InputError, KernelFiles, KernelSource, read_file};
+use crate::ingest::{InputError, read_file};
 use crate::kernel::Kernel;
 use crate::object::{Object, Reloc};
 use crate::resolve::Outcome;
@@ -96,11 +96,6 @@ impl Batch {
     /// Reads objects' files.
     pub fn read_objects(&self, paths: &[PathBuf]) -> Vec<Result<ObjectFile, InputError>> {
         self.map(paths, |path| Ok(ObjectFile { path: path.clone(), data: read_file(path)? }))
-    }
-
-    /// Reads kernels' files.
-    pub fn read_kernels(&self, sources: &[KernelSource]) -> Vec<Result<KernelFiles, InputError>> {
-        self.map(sources, KernelFiles::read)
     }
 }
 

@@ -269,7 +269,7 @@ impl<'a> Section<'a> {
                 ClassOf::Each(Cow::Owned(class_of))
             }
         };
-        FoldedPart { records: part.records.len(), class_of, outcomes }
+        FoldedPart { members: members.to_vec(), class_of, outcomes }
     }
 
     /// Kernels with the same views of several roots, and with the same ids of their candidates if those count: the
@@ -437,7 +437,8 @@ struct FoldedSection<'r> {
 /// Outcomes of some records, by class of kernels and then by record.
 #[derive(Debug)]
 struct FoldedPart<'r> {
-    records: usize,
+    /// Numbers of the records, ascending.
+    members: Vec<usize>,
     class_of: ClassOf<'r>,
     outcomes: Vec<Outcome>,
 }
@@ -459,7 +460,7 @@ impl FoldedPart<'_> {
     }
 
     fn outcome(&self, class: usize, record: usize) -> Option<&Outcome> {
-        self.outcomes.get(class * self.records + record)
+        self.outcomes.get(class * self.members.len() + record)
     }
 }
 
@@ -477,9 +478,9 @@ impl Folded<'_> {
         (0..self.place.len()).filter_map(|record| self.outcome(record, kernel)).collect()
     }
 
-    /// Kernels whose outcomes have the same keys, record by record. `key` appends what counts of an outcome to
-    /// some bytes.
-    pub fn classes(&self, key: impl Fn(&Outcome, &mut Vec<u8>)) -> Classes {
+    /// Kernels whose outcomes have the same keys, record by record. `key` appends what counts of the outcome of a record
+    /// to some bytes.
+    pub fn classes(&self, key: impl Fn(usize, &Outcome, &mut Vec<u8>)) -> Classes {
         let mut classes = Classes::none(self.run.place.len());
         for (number, section) in self.sections.iter().enumerate() {
             let Some(section) = section else { continue };
@@ -491,10 +492,11 @@ impl Folded<'_> {
                 let mut known: HashMap<u128, u32> = HashMap::new();
                 let merged: Vec<u32> = part
                     .outcomes
-                    .chunks(part.records.max(1))
+                    .chunks(part.members.len().max(1))
                     .map(|outcomes| {
                         bytes.clear();
-                        outcomes.iter().for_each(|it| key(it, &mut bytes));
+                        let records = part.members.iter().zip(outcomes);
+                        records.for_each(|(record, it)| key(*record, it, &mut bytes));
                         let next = count(known.len());
                         *known.entry(xxhash_rust::xxh3::xxh3_128(&bytes)).or_insert(next)
                     })

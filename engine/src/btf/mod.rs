@@ -20,5 +20,6 @@ pub use error::BtfError;
 pub use names::{NameHash, essential_len, essential_name};
 pub use roots::RootIndex;
 pub use shape::{ShapeHash, ShapeHasher, same_shape};
+pub(crate) use types::BLOCK_TYPES;
 pub use types::{Array, Btf, Enumerator, Member, Param, SecVar, Type, TypeId};
 pub use walk::{SizeError, Sizes};

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::types::{BLOCK_TYPES, Records};
 use super::{Btf, BtfError, Type, TypeId};
 use crate::format::Endian;
 use crate::format::btf::{
@@ -51,10 +52,11 @@ impl<'data> Btf<'data> {
             base.as_ref().map_or((1, 0), |base| (base.type_count(), base.str_end()));
         let mut btf = Self {
             endian: sections.endian,
+            target_endian: sections.endian,
             types: sections.types,
             strs: sections.strs,
             layout: sections.layout,
-            offsets: Vec::new(),
+            records: Records::Table(Vec::new()),
             start_id,
             start_str_off,
             base,
@@ -67,6 +69,52 @@ impl<'data> Btf<'data> {
         }
         btf.pointer_size = btf.guess_pointer_size();
         Ok(btf)
+    }
+
+    /// Views the types that one segment of a pack adds, without walking them: nothing but the header and the
+    /// number of blocks is checked, and a record that does not fit is a type that is not there.
+    ///
+    /// `data`: little-endian BTF, with records as the pack's builder writes them. `blocks`: little-endian `u32`, the
+    /// number of types, and the offset of every eighth. `target`, `pointer_size`: of the kernels. `base`: the types
+    /// of earlier segments.
+    ///
+    /// # Errors
+    /// [`BtfError`] if the header is broken or the number of blocks is not that of the types.
+    pub(crate) fn of_pack(
+        data: &'data [u8],
+        blocks: &'data [u8],
+        base: Option<Arc<Btf<'data>>>,
+        target: Endian,
+        pointer_size: u32,
+    ) -> Result<Self, BtfError> {
+        let sections = parse_header(data)?;
+        check_strings(&sections, base.is_some())?;
+        let bad = |what| BtfError::BadType { offset: sections.types_at, id: 0, what };
+        let (count, starts) = blocks.split_first_chunk::<4>().ok_or_else(|| bad("block index is empty"))?;
+        let count = u32::from_le_bytes(*count);
+        let (starts, rest) = starts.as_chunks::<4>();
+        if sections.endian != Endian::Little || !rest.is_empty() {
+            return Err(bad("block index is broken"));
+        }
+        if starts.len() != (count as usize).div_ceil(BLOCK_TYPES)
+            || count as usize > sections.types.len() / TYPE_LEN
+        {
+            return Err(bad("block index is of other types"));
+        }
+        let (start_id, start_str_off) =
+            base.as_ref().map_or((1, 0), |base| (base.type_count(), base.str_end()));
+        Ok(Self {
+            endian: Endian::Little,
+            target_endian: target,
+            types: sections.types,
+            strs: sections.strs,
+            layout: &[],
+            records: Records::Blocks { starts, count },
+            start_id,
+            start_str_off,
+            base,
+            pointer_size: Some(pointer_size),
+        })
     }
 
     /// Finds where each type starts and checks what it refers to.
@@ -109,7 +157,7 @@ impl<'data> Btf<'data> {
             });
         }
         offsets.push(u32::try_from(at).unwrap_or(u32::MAX));
-        self.offsets = offsets;
+        self.records = Records::Table(offsets);
         self.check_refs(&refs, types_at)
     }
 
@@ -180,7 +228,8 @@ impl<'data> Btf<'data> {
     }
 
     fn offset_of(&self, id: TypeId) -> u32 {
-        self.offsets.get(id.0.wrapping_sub(self.start_id) as usize).copied().unwrap_or(0)
+        let Records::Table(offsets) = &self.records else { return 0 };
+        offsets.get(id.0.wrapping_sub(self.start_id) as usize).copied().unwrap_or(0)
     }
 }
 

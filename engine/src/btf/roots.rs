@@ -7,6 +7,7 @@
 
 use std::sync::OnceLock;
 
+use super::types::Records;
 use super::{Btf, NameHash, TypeId, essential_len};
 use crate::format::Endian;
 use crate::format::btf::Kind;
@@ -50,7 +51,7 @@ fn is_common_root(kind: Kind) -> bool {
 }
 
 impl RootIndex {
-    /// Indexes `btf`'s own types (not its base's).
+    /// Indexes `btf`'s own types (not its base's). A pack's types have no such index: its roots are the pack's.
     pub fn build(btf: &Btf<'_>) -> Self {
         Self { common: Buckets::build(btf, is_common_root), rare: OnceLock::new() }
     }
@@ -118,8 +119,9 @@ impl Buckets {
     #[inline(always)]
     fn hash_names(btf: &Btf<'_>, wanted: impl Fn(Kind) -> bool, endian: Endian) -> Vec<(u64, TypeId)> {
         let mut hashed = Vec::with_capacity(if btf.base.is_none() { 16 << 10 } else { 256 });
+        let Records::Table(offsets) = &btf.records else { return hashed };
         // The last entry of the table is the end of the section: nothing is read there.
-        for (id, &at) in (btf.start_id..).zip(&btf.offsets) {
+        for (id, &at) in (btf.start_id..).zip(offsets) {
             let Some(&[a, b, c, d, e, f, g, h]) =
                 btf.types.get(at as usize..).and_then(|record| record.first_chunk())
             else {

@@ -14,7 +14,7 @@
 
 use hashbrown::HashMap;
 
-use super::{Btf, Type, TypeId};
+use super::{Btf, Member, Type, TypeId};
 use crate::format::Endian;
 use crate::format::btf::Kind;
 
@@ -69,7 +69,7 @@ impl<'a, 'data> ShapeHasher<'a, 'data> {
         let btf = self.btf;
         let ty = btf.ty(id)?;
         let mut bytes = Vec::with_capacity(64);
-        bytes.extend([ty.kind.number(), u8::from(flag(&ty))]);
+        bytes.extend([ty.kind.raw(), u8::from(flag(&ty))]);
         bytes.extend(btf.name(ty.name_off));
         bytes.push(0);
         if is_shell(btf, &ty, behind_ptr) {
@@ -79,6 +79,9 @@ impl<'a, 'data> ShapeHasher<'a, 'data> {
             bytes.extend(number.to_le_bytes());
         }
         for member in ty.members() {
+            if is_odd(btf, &member) {
+                return None;
+            }
             bytes.extend(btf.name(member.name_off));
             bytes.push(0);
             bytes.extend(member.bit_offset.to_le_bytes());
@@ -144,7 +147,9 @@ impl Pair<'_, '_, '_> {
             return false;
         }
         for (member_a, member_b) in a.members().zip(b.members()) {
-            if (member_a.bit_offset, member_a.bitfield_size) != (member_b.bit_offset, member_b.bitfield_size)
+            if is_odd(self.a, &member_a)
+                || (member_a.bit_offset, member_a.bitfield_size)
+                    != (member_b.bit_offset, member_b.bitfield_size)
                 || !self.names(member_a.name_off, member_b.name_off)
                 || !self.parts(member_a.type_id, member_b.type_id, behind_ptr, depth)
             {
@@ -181,6 +186,17 @@ fn flag(ty: &Type<'_>) -> bool {
 
 fn is_shell(btf: &Btf<'_>, ty: &Type<'_>, behind_ptr: bool) -> bool {
     behind_ptr && ty.kind.is_composite() && !btf.is_anonymous(ty.name_off)
+}
+
+/// Whether a bitfield's base type is no number. Where its size should be stands a type id, which says something else in
+/// every BTF, and libbpf computes with it.
+fn is_odd(btf: &Btf<'_>, member: &Member) -> bool {
+    member.bitfield_size != 0
+        && btf.skip_mods_and_typedefs(member.type_id).is_none_or(|(_, ty)| {
+            !ty.kind.is_composite()
+                && !ty.kind.is_any_enum()
+                && !matches!(ty.kind, Kind::Int | Kind::Float | Kind::Datasec)
+        })
 }
 
 /// Sizes and counts: three numbers whose meaning depends on the kind.

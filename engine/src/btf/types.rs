@@ -26,15 +26,18 @@ impl std::fmt::Display for TypeId {
 /// type id and string offset in it exists (but for the return types of prototypes, see `parse`).
 #[derive(Debug)]
 pub struct Btf<'data> {
+    /// Byte order that the records are encoded in.
     pub(super) endian: Endian,
+    /// Byte order of the machine that the types are of. Packs store every kernel's types little-endian.
+    pub(super) target_endian: Endian,
     /// The type section.
     pub(super) types: &'data [u8],
     /// The string section.
     pub(super) strs: &'data [u8],
     /// The layout section: four bytes for each kind. Often empty.
     pub(super) layout: &'data [u8],
-    /// Byte offset in `types` of each own type, and the end of the section as the last entry.
-    pub(super) offsets: Vec<u32>,
+    /// Where each own type's record starts.
+    pub(super) records: Records<'data>,
     /// First own type id; 1 without a base.
     pub(super) start_id: u32,
     /// First own string offset; 0 without a base.
@@ -43,6 +46,24 @@ pub struct Btf<'data> {
     /// Bytes of a pointer; `None` where nothing tells.
     pub(super) pointer_size: Option<u32>,
 }
+
+/// How the record of a type is found.
+#[derive(Debug)]
+pub(super) enum Records<'data> {
+    /// Byte offset of each record, and the end of the section as the last entry.
+    Table(Vec<u32>),
+    /// Little-endian byte offset of the first record of each block of [`BLOCK_TYPES`] types; the others are
+    /// walked to. Takes no time to open.
+    Blocks {
+        /// The offsets.
+        starts: &'data [[u8; 4]],
+        /// Number of types.
+        count: u32,
+    },
+}
+
+/// Types of one block of [`Records::Blocks`].
+pub(crate) const BLOCK_TYPES: usize = 8;
 
 /// One type record: its three words, and what follows them.
 #[derive(Clone, Copy, Debug)]
@@ -105,15 +126,19 @@ pub struct Array {
 }
 
 impl<'data> Btf<'data> {
-    /// Byte order of the blob.
+    /// Byte order of the machine that the types are of, which the windows of bitfields depend on.
     pub fn endian(&self) -> Endian {
-        self.endian
+        self.target_endian
     }
 
     /// Number of types, void and the base's included; the first id that does not exist.
     pub fn type_count(&self) -> u32 {
-        // The table has one entry more than there are types.
-        self.start_id + u32::try_from(self.offsets.len()).unwrap_or(u32::MAX) - 1
+        let own = match &self.records {
+            // The table has one entry more than there are types.
+            Records::Table(offsets) => u32::try_from(offsets.len()).unwrap_or(u32::MAX) - 1,
+            Records::Blocks { count, .. } => *count,
+        };
+        self.start_id.saturating_add(own)
     }
 
     /// First id that is this BTF's own and not its base's.
@@ -126,8 +151,23 @@ impl<'data> Btf<'data> {
         self.base.as_ref()
     }
 
+    /// Length in bytes of the own types.
+    pub(crate) fn own_len(&self) -> usize {
+        self.types.len()
+    }
+
+    /// The own strings.
+    pub(crate) fn own_strings(&self) -> &'data [u8] {
+        self.strs
+    }
+
+    /// First own string offset.
+    pub(crate) fn str_start(&self) -> u32 {
+        self.start_str_off
+    }
+
     /// First string offset past the end.
-    pub(super) fn str_end(&self) -> u32 {
+    pub(crate) fn str_end(&self) -> u32 {
         self.start_str_off.saturating_add(u32::try_from(self.strs.len()).unwrap_or(u32::MAX))
     }
 
@@ -155,9 +195,39 @@ impl<'data> Btf<'data> {
             });
         }
         let btf = self.owner(id)?;
-        let slot = (id.0 - btf.start_id) as usize;
-        let (&start, &end) = (btf.offsets.get(slot)?, btf.offsets.get(slot + 1)?);
-        Type::read(btf.types.get(start as usize..end as usize)?, btf.endian)
+        Type::read(btf.record_at(id.0 - btf.start_id)?, btf.endian)
+    }
+
+    /// The bytes of the record of type `id`; `None` for void.
+    pub(crate) fn record(&self, id: TypeId) -> Option<&'data [u8]> {
+        if id == TypeId::VOID {
+            return None;
+        }
+        let btf = self.owner(id)?;
+        btf.record_at(id.0 - btf.start_id)
+    }
+
+    /// The bytes of the record of own type number `slot`.
+    #[inline]
+    fn record_at(&self, slot: u32) -> Option<&'data [u8]> {
+        match &self.records {
+            Records::Table(offsets) => {
+                let slot = slot as usize;
+                let (&start, &end) = (offsets.get(slot)?, offsets.get(slot + 1)?);
+                self.types.get(start as usize..end as usize)
+            }
+            Records::Blocks { starts, count } => {
+                if slot >= *count {
+                    return None;
+                }
+                let start = u32::from_le_bytes(*starts.get(slot as usize / BLOCK_TYPES)?);
+                let mut rest = self.types.get(start as usize..)?;
+                for _ in 0..slot as usize % BLOCK_TYPES {
+                    rest = rest.get(packed_len(rest)?..)?;
+                }
+                rest.get(..packed_len(rest)?)
+            }
+        }
     }
 
     /// Own types with their ids, in the order of the ids.
@@ -167,7 +237,7 @@ impl<'data> Btf<'data> {
 
     /// The bytes from string offset `off` to the end of its string section.
     #[inline]
-    fn str_tail(&self, off: u32) -> Option<&'data [u8]> {
+    pub(crate) fn str_tail(&self, off: u32) -> Option<&'data [u8]> {
         let mut btf = self;
         while off < btf.start_str_off {
             btf = btf.base.as_deref()?;
@@ -253,8 +323,15 @@ impl<'data> Type<'data> {
         TypeId(self.size_or_type)
     }
 
+    /// Kind, vlen and kind flag as they are encoded.
     #[inline]
-    fn word(&self, index: usize) -> u32 {
+    pub(crate) fn info(&self) -> u32 {
+        self.info
+    }
+
+    /// Word number `index` behind the head; 0 past the end.
+    #[inline]
+    pub(crate) fn word(&self, index: usize) -> u32 {
         self.endian.u32_at(self.tail, index * 4).unwrap_or(0)
     }
 
@@ -384,6 +461,14 @@ impl<'data> Type<'data> {
             SecVar { type_id: TypeId(endian.u32([a, b, c, d])) }
         })
     }
+}
+
+/// Length of the record that `bytes` starts with, in a pack. Kinds that are not known have no tail there.
+#[inline]
+fn packed_len(bytes: &[u8]) -> Option<usize> {
+    let info = Endian::Little.u32_at(bytes, 4)?;
+    let (fixed, per_elem) = Kind::from_info(info).tail_len().unwrap_or_default();
+    Some(TYPE_LEN + fixed + (info & 0x00ff_ffff) as usize * per_elem)
 }
 
 #[inline]

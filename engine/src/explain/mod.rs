@@ -407,12 +407,14 @@ impl Asker<'_, '_, '_> {
 
     /// Types of the kernel whose names are close to the root's, or whose kind differs.
     fn near_types(&self, query: &Query<'_>) -> Vec<String> {
-        let btf = &self.kernel.vmlinux.btf;
+        let vmlinux = &self.kernel.vmlinux;
+        let btf = &vmlinux.btf;
+        let all = vmlinux.types();
+        let types = || all.iter().filter_map(|&(_, id)| Some((id, btf.ty(id)?)));
         let is_root = |kind: Kind| {
             kind.is_composite() || kind.is_any_enum() || matches!(kind, Kind::Typedef | Kind::Int | Kind::Fwd)
         };
-        let same_name = btf
-            .own_types()
+        let same_name = types()
             .filter(|(_, ty)| is_root(ty.kind) && btf.name(ty.name_off) == query.root.essential)
             .map(|(id, ty)| match ty.kind {
                 Kind::Fwd => format!("`{}`, which is only declared there", btf.type_name(id)),
@@ -420,8 +422,7 @@ impl Asker<'_, '_, '_> {
                 _ => format!("`{}`, another kind of type", btf.type_name(id)),
             });
         let mut found: Vec<String> = same_name.take(2).collect();
-        let names = btf
-            .own_types()
+        let names = types()
             .filter(|(_, ty)| ty.kind.core_compat(query.root.kind))
             .map(|(id, ty)| (btf.name(ty.name_off).to_vec(), format!("`{}`", btf.type_name(id))));
         found.extend(near::nearest(query.root.essential, names));

@@ -82,7 +82,7 @@ impl Kind {
     }
 
     /// The kind's number in the file format.
-    pub fn number(self) -> u8 {
+    pub fn raw(self) -> u8 {
         match self {
             Self::Void => 0,
             Self::Int => 1,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::btf::BtfError;
 use crate::object::ObjectError;
+use crate::pack::PackError;
 
 /// An input that cannot be read or judged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +43,8 @@ pub enum InputCode {
     TargetBtfMissing,
     /// A kernel's BTF is broken.
     TargetBtfDefective,
+    /// A pack that cannot be used.
+    PackUnusable,
     /// A module's BTF cannot be used; the kernel is judged without it.
     ModuleUnavailable,
 }
@@ -56,6 +59,7 @@ impl InputCode {
             Self::ObjectBtfIgnored => "object-btf-ignored",
             Self::TargetBtfMissing => "target-btf-missing",
             Self::TargetBtfDefective => "target-btf-defective",
+            Self::PackUnusable => "pack-unusable",
             Self::ModuleUnavailable => "module-unavailable",
         }
     }
@@ -84,6 +88,11 @@ impl InputError {
             offset: Some(error.offset()),
             what: error.to_string(),
         }
+    }
+
+    /// A pack that does not open.
+    pub fn unusable_pack(path: &Path, error: &PackError) -> Self {
+        Self { path: path.to_owned(), code: InputCode::PackUnusable, offset: None, what: error.to_string() }
     }
 
     /// An object that does not parse.

@@ -154,7 +154,7 @@ pub fn check(run: &Run<'_>, number: usize) -> Verdicts {
 }
 
 /// What of an outcome a verdict, its findings and their messages depend on.
-fn write_key(outcome: &Outcome, bytes: &mut Vec<u8>) {
+fn write_key(_: usize, outcome: &Outcome, bytes: &mut Vec<u8>) {
     match outcome {
         Outcome::Decided(decision) => {
             bytes.extend([4, decision.code as u8, u8::from(decision.poisoned)]);

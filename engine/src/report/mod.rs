@@ -4,5 +4,9 @@
 //! make a program conditional, as nobody has looked yet whether the poison can be reached.
 
 mod check;
+mod classes;
+mod cover;
 
 pub use check::{Abort, Effect, Finding, ProgramVerdict, Verdict, Verdicts, check};
+pub use classes::{Partition, classes};
+pub use cover::Cover;

@@ -1,0 +1,203 @@
+//! A pack read the other way: all roots of one unit. For compaction, removal, and the base of a kernel to add.
+
+use hashbrown::HashMap;
+
+use super::format::{ListRef, NO_UNIT};
+use super::ids::Ids;
+use super::roots::Changes;
+use super::{Pack, PackError};
+
+/// A unit's values, (root, list), by root.
+pub(super) type Values = Vec<(u32, u32)>;
+
+/// A type that is a root of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    /// Its id in the unit's BTF.
+    pub(super) id: u32,
+    pub(super) root: u32,
+    /// Its id in the pack.
+    pub(super) shape: u32,
+}
+
+/// Values by unit.
+pub(super) struct Columns {
+    pub(super) vmlinux: Column,
+    pub(super) modules: Column,
+}
+
+/// Values of kernels, or of modules.
+pub(super) struct Column {
+    /// (unit, root, list), ascending.
+    changes: Vec<(u32, u32, u32)>,
+    /// Base of each unit, or [`NO_UNIT`].
+    bases: Vec<u32>,
+    known: HashMap<u32, Values>,
+    /// Last unit that inherits from each; empty if values are to be kept.
+    last_heirs: HashMap<u32, u32>,
+}
+
+impl Columns {
+    /// Reads what these units need.
+    pub(super) fn of(pack: &Pack<'_>, vmlinux: &[u32], modules: &[u32]) -> Result<Self, PackError> {
+        let mut wanted_vmlinux = vec![false; pack.kernel_count() as usize];
+        for &unit in vmlinux {
+            mark_chain(&mut wanted_vmlinux, unit, |unit| pack.kernel_base(unit))?;
+        }
+        let mut wanted_modules =
+            vec![false; if modules.is_empty() { 0 } else { pack.module_count() as usize }];
+        for &unit in modules {
+            mark_chain(&mut wanted_modules, unit, |unit| pack.module_base(unit))?;
+        }
+        Self::read(pack, &wanted_vmlinux, &wanted_modules)
+    }
+
+    /// Reads everything. Units have to be asked for in order: values that no later unit inherits are forgotten.
+    pub(super) fn all(pack: &Pack<'_>) -> Result<Self, PackError> {
+        let wanted = |count: u32| vec![true; count as usize];
+        let mut this = Self::read(pack, &wanted(pack.kernel_count()), &wanted(pack.module_count()))?;
+        for column in [&mut this.vmlinux, &mut this.modules] {
+            let heirs = (0..).zip(&column.bases).filter(|it| *it.1 != NO_UNIT);
+            column.last_heirs = heirs.map(|(unit, &base)| (base, unit)).collect();
+            column.last_heirs.insert(NO_UNIT, NO_UNIT);
+        }
+        Ok(this)
+    }
+
+    fn read(pack: &Pack<'_>, vmlinux: &[bool], modules: &[bool]) -> Result<Self, PackError> {
+        let (mut of_vmlinux, mut of_modules) = (Vec::new(), Vec::new());
+        let any_vmlinux = vmlinux.contains(&true);
+        let any_module = modules.contains(&true);
+        for segment in &pack.segments {
+            segment.roots.each(|_, posting| {
+                if any_vmlinux {
+                    push(&mut of_vmlinux, posting.vmlinux(), vmlinux, segment.first_kernel, posting.root)?;
+                }
+                if any_module {
+                    push(&mut of_modules, posting.modules()?, modules, segment.first_module, posting.root)?;
+                }
+                Ok(())
+            })?;
+        }
+        let bases = |wanted: &[bool], base: &dyn Fn(u32) -> Result<Option<u32>, PackError>| {
+            let bases = (0..)
+                .zip(wanted)
+                .map(|(unit, &wanted)| Ok(if wanted { base(unit)?.unwrap_or(NO_UNIT) } else { NO_UNIT }));
+            bases.collect::<Result<Vec<u32>, PackError>>()
+        };
+        Ok(Self {
+            vmlinux: Column::new(of_vmlinux, bases(vmlinux, &|unit| pack.kernel_base(unit))?),
+            modules: Column::new(of_modules, bases(modules, &|unit| pack.module_base(unit))?),
+        })
+    }
+}
+
+fn mark_chain(
+    wanted: &mut [bool],
+    unit: u32,
+    base: impl Fn(u32) -> Result<Option<u32>, PackError>,
+) -> Result<(), PackError> {
+    let mut next = Some(unit);
+    while let Some(unit) = next {
+        match wanted.get_mut(unit as usize) {
+            Some(wanted @ false) => *wanted = true,
+            _ => break,
+        }
+        next = base(unit)?;
+    }
+    Ok(())
+}
+
+fn push(
+    out: &mut Vec<(u32, u32, u32)>,
+    mut changes: Changes<'_>,
+    wanted: &[bool],
+    first: u32,
+    root: u32,
+) -> Result<(), PackError> {
+    while let Some((unit, list)) = changes.next()? {
+        let unit = first.checked_add(unit).ok_or(PackError::damaged("unit number too large"))?;
+        if wanted.get(unit as usize).copied().unwrap_or(false) {
+            out.push((unit, root, list));
+        }
+    }
+    Ok(())
+}
+
+impl Column {
+    fn new(mut changes: Vec<(u32, u32, u32)>, bases: Vec<u32>) -> Self {
+        changes.sort_unstable();
+        Self { changes, bases, known: HashMap::new(), last_heirs: HashMap::new() }
+    }
+
+    /// What a unit has, by root. It has to be one that was read.
+    pub(super) fn values(&mut self, unit: u32) -> Result<Values, PackError> {
+        let mut chain = vec![unit];
+        let mut at = unit;
+        while !self.known.contains_key(&at) {
+            match self.bases.get(at as usize) {
+                Some(&base) if base < at => chain.push(base),
+                _ => break,
+            }
+            at = chain.last().copied().unwrap_or(0);
+        }
+        for unit in chain.into_iter().rev() {
+            if self.known.contains_key(&unit) {
+                continue;
+            }
+            let base = self.bases.get(unit as usize).copied().unwrap_or(NO_UNIT);
+            let values = apply(self.known.get(&base).map_or(&[], Vec::as_slice), self.changes_of(unit));
+            if self.last_heirs.get(&base) == Some(&unit) {
+                self.known.remove(&base);
+            }
+            self.known.insert(unit, values);
+        }
+        let is_kept = self.last_heirs.is_empty() || self.last_heirs.contains_key(&unit);
+        let values = if is_kept { self.known.get(&unit).cloned() } else { self.known.remove(&unit) };
+        values.ok_or(PackError::damaged("a unit's values are not there"))
+    }
+
+    fn changes_of(&self, unit: u32) -> &[(u32, u32, u32)] {
+        let from = self.changes.partition_point(|it| it.0 < unit);
+        let rest = self.changes.get(from..).unwrap_or_default();
+        rest.get(..rest.partition_point(|it| it.0 == unit)).unwrap_or_default()
+    }
+}
+
+/// The values of a base, changed.
+fn apply(base: &[(u32, u32)], changes: &[(u32, u32, u32)]) -> Values {
+    let mut out = Vec::with_capacity(base.len() + changes.len());
+    let mut base = base.iter().copied().peekable();
+    for &(_, root, list) in changes {
+        while let Some(value) = base.next_if(|it| it.0 < root) {
+            out.push(value);
+        }
+        base.next_if(|it| it.0 == root);
+        if list != 0 {
+            out.push((root, list));
+        }
+    }
+    out.extend(base);
+    out
+}
+
+/// A unit's types, in the order of their ids. `values` and `ids`: the unit's.
+pub(super) fn rows(pack: &Pack<'_>, ids: Ids<'_>, values: &[(u32, u32)]) -> Result<Vec<Row>, PackError> {
+    let mismatch = || PackError::damaged("a unit's ids are not those of its roots");
+    let mut rows = Vec::with_capacity(values.len());
+    let mut entries = ids.entries();
+    for &(root, list) in values {
+        for shape in pack.list(ListRef(list))? {
+            let (entry, id) = entries.next().ok_or_else(mismatch)??;
+            if entry != root {
+                return Err(mismatch());
+            }
+            rows.push(Row { id, root, shape: shape.0 });
+        }
+    }
+    if entries.next().is_some() {
+        return Err(mismatch());
+    }
+    rows.sort_by_key(|row| row.id);
+    Ok(rows)
+}
