@@ -44,28 +44,48 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// Digest over all answers: FNV-1a, 64 bits.
-pub fn digest(answers: &[Answer<'_>]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |bytes: &[u8]| {
-        for &byte in bytes {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+/// Digest over answers: FNV-1a, 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// Over no answers.
+    pub const NONE: Self = Self(0xcbf2_9ce4_8422_2325);
+
+    /// Adds answers behind those that are in it.
+    pub fn add(&mut self, answers: &[Answer<'_>]) {
+        for it in answers {
+            let status = match it.status {
+                Status::Skipped => [0, 0],
+                Status::Fatal(errno) => [1, errno],
+                Status::Patched => [2, 0],
+            };
+            for number in [it.object, it.record, it.insn_off, status[0], status[1]] {
+                self.add_bytes(&number.to_le_bytes());
+            }
+            self.add_bytes(it.section);
+            self.add_bytes(&[0]);
+            self.add_bytes(&it.insn);
         }
-    };
-    for it in answers {
-        let status = match it.status {
-            Status::Skipped => [0, 0],
-            Status::Fatal(errno) => [1, errno],
-            Status::Patched => [2, 0],
-        };
-        for number in [it.object, it.record, it.insn_off, status[0], status[1]] {
-            add(&number.to_le_bytes());
-        }
-        add(it.section);
-        add(&[0]);
-        add(&it.insn);
     }
-    hash
+
+    /// The digest as a number.
+    pub fn value(self) -> u64 {
+        self.0
+    }
+
+    fn add_bytes(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// Digest over all answers.
+pub fn digest(answers: &[Answer<'_>]) -> u64 {
+    let mut digest = Digest::NONE;
+    digest.add(answers);
+    digest.value()
 }
 
 /// The first answer in which two lists differ, as text.

@@ -9,8 +9,8 @@ use btfleet_tests::oracle::{ExtractedObject, extract};
 
 use crate::Round;
 use crate::answer::{Answer, Status};
-use crate::clock::Stopwatch;
-use crate::workload::Workload;
+use crate::clock::{Stopwatch, Time};
+use crate::workload::{File, Workload};
 
 const LDIMM64: u8 = 0x18;
 
@@ -23,13 +23,87 @@ pub struct Refused<'a> {
     pub reason: String,
 }
 
+/// A kernel's BTF, parsed.
+#[derive(Debug)]
+pub struct Kernel(Btf);
+
+impl Kernel {
+    /// Parses a kernel's raw BTF.
+    ///
+    /// # Errors
+    /// aya's message, if it refuses it.
+    pub fn parse(data: &[u8]) -> Result<Self, String> {
+        // The default is the byte order of this machine, which is that of the workload.
+        Btf::parse(data, Default::default()).map(Self).map_err(|error| message(&error))
+    }
+}
+
+/// Objects, parsed.
+#[derive(Debug)]
+pub struct Objects<'a> {
+    /// Number of the object in the workload, its name, aya's object, and where its records are.
+    parsed: Vec<(u32, &'a str, Object, Option<ExtractedObject>)>,
+    refused: Vec<Refused<'a>>,
+}
+
+impl<'a> Objects<'a> {
+    /// Parses objects.
+    pub fn new(files: &'a [File]) -> Self {
+        let (mut parsed, mut refused) = (Vec::new(), Vec::new());
+        for (number, file) in (0..).zip(files) {
+            match Object::parse(&file.data) {
+                Ok(object) => parsed.push((number, file.name.as_str(), object, extract(&file.data).ok())),
+                Err(error) => refused.push(Refused { object: &file.name, reason: message(&error) }),
+            }
+        }
+        Self { parsed, refused }
+    }
+
+    /// Objects that aya does not parse.
+    pub fn refused(&self) -> &[Refused<'a>] {
+        &self.refused
+    }
+
+    /// Relocates all objects that aya takes; also those that it does not. Objects at which aya panics, as it does at
+    /// some records that nothing on the kernel matches, take no time.
+    pub fn round(&self, kernel: &Kernel) -> (Round<'_>, Vec<Refused<'a>>) {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(|_| {}));
+        let mut time = Time::default();
+        let mut refused = self.refused.clone();
+        let mut answers = Vec::new();
+        for (number, name, object, extracted) in &self.parsed {
+            // Relocation changes an object in place.
+            let mut object = object.clone();
+            let watch = Stopwatch::new();
+            let result = panic::catch_unwind(AssertUnwindSafe(|| object.relocate_btf(&kernel.0)));
+            let took = watch.time();
+            let reason = match result {
+                Ok(Ok(())) => {
+                    if let Some(extracted) = extracted {
+                        answers.extend(read_answers(*number, &object, extracted));
+                    }
+                    None
+                }
+                Ok(Err(error)) => Some(message(&error)),
+                Err(_) => {
+                    refused.push(Refused { object: name, reason: "panic while relocating".to_owned() });
+                    continue;
+                }
+            };
+            time = time + took;
+            refused.extend(reason.map(|reason| Refused { object: name, reason }));
+        }
+        panic::set_hook(hook);
+        (Round { time, answers }, refused)
+    }
+}
+
 /// A workload with everything parsed.
 #[derive(Debug)]
 pub struct Prepared<'a> {
-    kernel: Btf,
-    /// Number of the object in the workload, its name, aya's object, and where its records are.
-    objects: Vec<(u32, &'a str, Object, Option<ExtractedObject>)>,
-    refused: Vec<Refused<'a>>,
+    kernel: Kernel,
+    objects: Objects<'a>,
 }
 
 impl<'a> Prepared<'a> {
@@ -38,52 +112,14 @@ impl<'a> Prepared<'a> {
     /// # Errors
     /// If aya refuses the kernel.
     pub fn new(work: &'a Workload) -> Result<Self, String> {
-        // The default is the byte order of this machine, which is that of the workload.
-        let kernel = Btf::parse(&work.kernel, Default::default())
-            .map_err(|error| format!("kernel: {}", message(&error)))?;
-        let (mut objects, mut refused) = (Vec::new(), Vec::new());
-        for (number, file) in (0..).zip(&work.objects) {
-            match Object::parse(&file.data) {
-                Ok(object) if panics(&object, &kernel) => {
-                    refused.push(Refused { object: &file.name, reason: "panic while relocating".to_owned() });
-                }
-                Ok(object) => objects.push((number, file.name.as_str(), object, extract(&file.data).ok())),
-                Err(error) => refused.push(Refused { object: &file.name, reason: message(&error) }),
-            }
-        }
-        Ok(Self { kernel, objects, refused })
+        let kernel = Kernel::parse(&work.kernel).map_err(|error| format!("kernel: {error}"))?;
+        Ok(Self { kernel, objects: Objects::new(&work.objects) })
     }
 
-    /// Relocates all objects that aya takes; also those that it does not.
+    /// As [`Objects::round`].
     pub fn round(&self) -> (Round<'_>, Vec<Refused<'a>>) {
-        // Relocation changes an object in place.
-        let mut objects: Vec<Object> = self.objects.iter().map(|(_, _, object, _)| object.clone()).collect();
-        let watch = Stopwatch::new();
-        let results: Vec<_> = objects.iter_mut().map(|it| it.relocate_btf(&self.kernel)).collect();
-        let time = watch.time();
-        let mut refused = self.refused.clone();
-        let mut answers = Vec::new();
-        for (((number, name, _, extracted), object), result) in
-            self.objects.iter().zip(&objects).zip(&results)
-        {
-            match (result, extracted) {
-                (Ok(()), Some(extracted)) => answers.extend(read_answers(*number, object, extracted)),
-                (Ok(()), None) => {}
-                (Err(error), _) => refused.push(Refused { object: name, reason: message(error) }),
-            }
-        }
-        (Round { time, answers }, refused)
+        self.objects.round(&self.kernel)
     }
-}
-
-/// Whether relocating it panics, as aya does at some records that nothing on the kernel matches.
-fn panics(object: &Object, kernel: &Btf) -> bool {
-    let mut object = object.clone();
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(AssertUnwindSafe(|| object.relocate_btf(kernel).is_ok()));
-    panic::set_hook(hook);
-    result.is_err()
 }
 
 /// The instructions that records are about, after all of them were applied.

@@ -4,7 +4,7 @@ use btfleet_engine::batch::outcomes;
 use btfleet_engine::dialect::Loader;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
-use btfleet_engine::object::Object;
+use btfleet_engine::object::{Object, Reloc};
 use btfleet_engine::resolve::Outcome;
 
 use crate::Round;
@@ -40,16 +40,20 @@ fn answers(work: &Workload) -> Result<Vec<Answer<'_>>, String> {
         let object = Object::parse(&file.data).map_err(|error| format!("{}: {error}", file.name))?;
         let outcomes = outcomes(Loader::Libbpf, &object, &kernel, Modules::All, |_| true);
         for (record, (reloc, outcome)) in (0..).zip(object.relocs().iter().zip(&outcomes)) {
-            let other = |status| Answer::other(number, record, reloc.section, reloc.insn_off, status);
-            answers.push(match outcome {
-                Outcome::Decided(it) => {
-                    Answer::patched(number, record, reloc.section, reloc.insn_off, &it.insn)
-                }
-                Outcome::Fatal(error) => other(Status::Fatal(error.errno().unsigned_abs())),
-                Outcome::Skipped => other(Status::Skipped),
-                Outcome::ModuleDependent(_) => return Err(format!("{}: no modules given", file.name)),
-            });
+            let answer = answer(number, record, reloc, outcome);
+            answers.push(answer.ok_or_else(|| format!("{}: no modules given", file.name))?);
         }
     }
     Ok(answers)
+}
+
+/// What became of a record; `None` if that depends on modules.
+pub fn answer<'a>(object: u32, record: u32, reloc: &Reloc<'a>, outcome: &Outcome) -> Option<Answer<'a>> {
+    let other = |status| Answer::other(object, record, reloc.section, reloc.insn_off, status);
+    Some(match outcome {
+        Outcome::Decided(it) => Answer::patched(object, record, reloc.section, reloc.insn_off, &it.insn),
+        Outcome::Fatal(error) => other(Status::Fatal(error.errno().unsigned_abs())),
+        Outcome::Skipped => other(Status::Skipped),
+        Outcome::ModuleDependent(_) => return None,
+    })
 }

@@ -1,5 +1,6 @@
 //! CPU and wall time of a piece of work on this thread.
 
+use std::ops::Add;
 use std::time::{Duration, Instant};
 
 use crate::libbpf::thread_cpu_time;
@@ -12,6 +13,14 @@ pub struct Time {
     pub cpu: Duration,
     /// Time on the wall.
     pub wall: Duration,
+}
+
+impl Add for Time {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { cpu: self.cpu + other.cpu, wall: self.wall + other.wall }
+    }
 }
 
 /// Runs since it was started.

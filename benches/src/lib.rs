@@ -1,9 +1,11 @@
 //! The same relocations by btfleet, libbpf and aya-obj, measured in one process.
 //!
-//! * [`workload`]: the objects and the kernel.
+//! * [`workload`]: objects and one kernel; [`set`]: objects and many kernels.
 //! * [`answer`]: what became of each record, so that results are compared before times are shown.
-//! * [`clock`]: CPU time of the thread, wall time beside it.
-//! * [`btfleet`], [`libbpf`], [`aya`]: the peers. Each prepares what is not measured, and does one round.
+//! * [`clock`]: CPU time of the thread, wall time beside it; [`stats`]: what many times come to.
+//! * [`machine`]: what it was measured on, and the memory of processes.
+//! * [`btfleet`], [`libbpf`], [`aya`]: the peers. Each prepares what is not measured, and does one round. [`fleet`]:
+//!   btfleet's batch engine on many kernels at once.
 //!
 //! All Rust code allocates with mimalloc, as the `btfleet` program does; libbpf with the C library's `malloc`.
 
@@ -11,7 +13,11 @@ pub mod answer;
 pub mod aya;
 pub mod btfleet;
 pub mod clock;
+pub mod fleet;
 pub mod libbpf;
+pub mod machine;
+pub mod set;
+pub mod stats;
 pub mod workload;
 
 #[global_allocator]

@@ -17,8 +17,8 @@ use libbpf_sys as lb;
 
 use crate::Round;
 use crate::answer::{Answer, Status};
-use crate::clock::Stopwatch;
-use crate::workload::Workload;
+use crate::clock::{Stopwatch, Time};
+use crate::workload::{File, Workload};
 
 const EINVAL: u32 = 22;
 const TYPE_ID_LOCAL: u32 = 6;
@@ -128,9 +128,19 @@ unsafe extern "C" {
 /// CPU time of this thread, user and system.
 pub fn thread_cpu_time() -> Duration {
     const CLOCK_THREAD_CPUTIME_ID: c_int = 3;
+    clock(CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time of all threads of this process, user and system.
+pub fn process_cpu_time() -> Duration {
+    const CLOCK_PROCESS_CPUTIME_ID: c_int = 2;
+    clock(CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn clock(clock: c_int) -> Duration {
     let mut time = Timespec::default();
     // SAFETY: writes one `struct timespec`.
-    let err = unsafe { clock_gettime(CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    let err = unsafe { clock_gettime(clock, &raw mut time) };
     assert_eq!(err, 0, "Linux has this clock");
     Duration::new(time.secs.unsigned_abs(), u32::try_from(time.nanos).unwrap_or(0))
 }
@@ -214,20 +224,115 @@ pub enum Scope {
     WithObjectsAndKernel,
 }
 
+/// A kernel's BTF, parsed.
+#[derive(Debug)]
+pub struct Kernel(Btf);
+
+impl Kernel {
+    /// Parses a kernel's raw BTF.
+    ///
+    /// # Errors
+    /// The system's message, if libbpf refuses it.
+    pub fn parse(data: &[u8]) -> Result<Self, String> {
+        Btf::parse(data).map(Self)
+    }
+}
+
+/// Objects with everything parsed.
+#[derive(Debug)]
+pub struct Objects<'a> {
+    files: &'a [File],
+    /// By object; `None` if it has no records.
+    parsed: Vec<Option<ParsedObject>>,
+}
+
+#[derive(Debug)]
+struct ParsedObject {
+    /// The records and code, read by a reader of its own.
+    extracted: ExtractedObject,
+    btf: Btf,
+}
+
+impl<'a> Objects<'a> {
+    /// Parses objects.
+    ///
+    /// # Errors
+    /// If libbpf refuses an object's BTF.
+    pub fn new(files: &'a [File]) -> Result<Self, String> {
+        // SAFETY: no callback; silences libbpf.
+        unsafe { lb::libbpf_set_print(None) };
+        let parsed = files.iter().map(|file| {
+            let Ok(extracted) = extract(&file.data) else { return Ok(None) };
+            let btf = Btf::parse_local(&extracted.program.local_btf)
+                .map_err(|error| format!("{}: {error}", file.name))?;
+            Ok(Some(ParsedObject { extracted, btf }))
+        });
+        Ok(Self { files, parsed: parsed.collect::<Result<_, String>>()? })
+    }
+
+    /// Number of records.
+    pub fn records(&self) -> usize {
+        self.parsed.iter().flatten().map(|it| it.extracted.program.records.len()).sum()
+    }
+
+    /// Objects that `bpf_object__open_mem` refuses: only their BTF is parsed.
+    pub fn refused(&self) -> Vec<&'a str> {
+        self.files.iter().filter(|it| Opened::open(&it.data).is_none()).map(|it| it.name.as_str()).collect()
+    }
+
+    /// Opens all objects, and closes each again.
+    ///
+    /// # Errors
+    /// If a BTF is refused that was not before.
+    pub fn open_all(&self) -> Result<Time, String> {
+        let watch = Stopwatch::new();
+        for file in self.files {
+            drop(Local::of(file)?);
+        }
+        Ok(watch.time())
+    }
+
+    /// Relocates object number `object`, which is open, with its candidates cached. The code that it works on is copied
+    /// before the time.
+    pub fn relocate<'s>(&'s self, object: usize, kernel: &Kernel, answers: &mut Vec<Answer<'s>>) -> Time {
+        let Some(Some(parsed)) = self.parsed.get(object) else { return Time::default() };
+        let mut code = Code::new(&parsed.extracted);
+        let number = u32::try_from(object).unwrap_or(u32::MAX);
+        answers.reserve(parsed.extracted.program.records.len());
+        let watch = Stopwatch::new();
+        relocate(number, &parsed.extracted, parsed.btf.0, &kernel.0, &mut code, answers);
+        watch.time()
+    }
+}
+
+/// A local BTF: of an open object, or by itself where libbpf does not open the object.
+enum Local {
+    Object(Opened),
+    BtfAlone(Btf),
+}
+
+impl Local {
+    fn of(file: &File) -> Result<Self, String> {
+        match Opened::open(&file.data) {
+            Some(opened) => Ok(Self::Object(opened)),
+            None => Btf::parse_local(elf_section(&file.data, ".BTF").unwrap_or_default()).map(Self::BtfAlone),
+        }
+    }
+
+    fn btf(&self) -> Result<NonNull<lb::btf>, String> {
+        match self {
+            Self::Object(opened) => opened.btf().ok_or_else(|| "an opened object without BTF".to_owned()),
+            Self::BtfAlone(btf) => Ok(btf.0),
+        }
+    }
+}
+
 /// A workload with everything parsed.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     work: &'a Workload,
-    kernel: Btf,
-    /// By object; `None` if it has no records.
-    objects: Vec<Option<PreparedObject>>,
-}
-
-#[derive(Debug)]
-struct PreparedObject {
-    /// The records and code, read by a reader of its own.
-    extracted: ExtractedObject,
-    btf: Btf,
+    kernel: Kernel,
+    objects: Objects<'a>,
 }
 
 impl<'a> Prepared<'a> {
@@ -236,30 +341,19 @@ impl<'a> Prepared<'a> {
     /// # Errors
     /// If libbpf refuses the kernel's or an object's BTF.
     pub fn new(work: &'a Workload) -> Result<Self, String> {
-        // SAFETY: no callback; silences libbpf.
-        unsafe { lb::libbpf_set_print(None) };
-        let objects = work.objects.iter().map(|file| {
-            let Ok(extracted) = extract(&file.data) else { return Ok(None) };
-            let btf = Btf::parse_local(&extracted.program.local_btf)
-                .map_err(|error| format!("{}: {error}", file.name))?;
-            Ok(Some(PreparedObject { extracted, btf }))
-        });
-        Ok(Self {
-            work,
-            objects: objects.collect::<Result<_, String>>()?,
-            kernel: Btf::parse(&work.kernel).map_err(|error| format!("kernel: {error}"))?,
-        })
+        let objects = Objects::new(&work.objects)?;
+        let kernel = Kernel::parse(&work.kernel).map_err(|error| format!("kernel: {error}"))?;
+        Ok(Self { work, kernel, objects })
     }
 
     /// Number of records.
     pub fn records(&self) -> usize {
-        self.objects.iter().flatten().map(|it| it.extracted.program.records.len()).sum()
+        self.objects.records()
     }
 
-    /// Objects that `bpf_object__open_mem` refuses: only their BTF is parsed.
+    /// As [`Objects::refused`].
     pub fn refused(&self) -> Vec<&'a str> {
-        let files = self.work.objects.iter();
-        files.filter(|it| Opened::open(&it.data).is_none()).map(|it| it.name.as_str()).collect()
+        self.objects.refused()
     }
 
     /// Relocates all objects.
@@ -267,30 +361,22 @@ impl<'a> Prepared<'a> {
     /// # Errors
     /// If a BTF is refused that was not before.
     pub fn round(&self, scope: Scope) -> Result<Round<'_>, String> {
+        let parsed = &self.objects.parsed;
         let mut code: Vec<Option<Code>> =
-            self.objects.iter().map(|it| it.as_ref().map(|it| Code::new(&it.extracted))).collect();
+            parsed.iter().map(|it| it.as_ref().map(|it| Code::new(&it.extracted))).collect();
         let mut answers = Vec::with_capacity(self.records());
         let watch = Stopwatch::new();
         let own_kernel = match scope {
-            Scope::WithObjectsAndKernel => Some(Btf::parse(&self.work.kernel)?),
+            Scope::WithObjectsAndKernel => Some(Kernel::parse(&self.work.kernel)?),
             _ => None,
         };
         let kernel = own_kernel.as_ref().unwrap_or(&self.kernel);
-        for (number, ((file, object), code)) in
-            (0..).zip(self.work.objects.iter().zip(&self.objects).zip(&mut code))
+        for (number, ((file, object), code)) in (0..).zip(self.work.objects.iter().zip(parsed).zip(&mut code))
         {
-            let opened = if scope == Scope::Relocation { None } else { Opened::open(&file.data) };
+            let own_local = if scope == Scope::Relocation { None } else { Some(Local::of(file)?) };
             let (Some(object), Some(code)) = (object, code) else { continue };
-            let refused = match (scope, &opened) {
-                (Scope::Relocation, _) | (_, Some(_)) => None,
-                _ => Some(Btf::parse_local(elf_section(&file.data, ".BTF").unwrap_or_default())?),
-            };
-            let local = match (&opened, &refused) {
-                (Some(opened), _) => opened.btf().ok_or("an opened object without BTF")?,
-                (None, Some(btf)) => btf.0,
-                (None, None) => object.btf.0,
-            };
-            relocate(number, &object.extracted, local, kernel, code, &mut answers);
+            let local = own_local.as_ref().map_or(Ok(object.btf.0), Local::btf)?;
+            relocate(number, &object.extracted, local, &kernel.0, code, &mut answers);
         }
         drop(own_kernel);
         Ok(Round { time: watch.time(), answers })

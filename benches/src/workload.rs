@@ -5,10 +5,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// An object's file.
+/// An object's or a kernel's file.
 #[derive(Debug)]
-pub struct ObjectFile {
-    /// Its name without its folder.
+pub struct File {
+    /// Its name: without its folder, or its path below the folder of a set.
     pub name: String,
     /// Its bytes.
     pub data: Vec<u8>,
@@ -27,7 +27,7 @@ pub struct Paths {
 #[derive(Debug)]
 pub struct Workload {
     /// Little-endian objects, by name; no other kind has a peer to compare with.
-    pub objects: Vec<ObjectFile>,
+    pub objects: Vec<File>,
     /// Raw BTF of the kernel.
     pub kernel: Vec<u8>,
 }
@@ -78,7 +78,7 @@ impl Workload {
             let data = read(&path)?;
             if data.starts_with(b"\x7fELF\x02\x01") {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                objects.push(ObjectFile { name, data });
+                objects.push(File { name, data });
             }
         }
         if objects.is_empty() {
@@ -99,10 +99,10 @@ impl Workload {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| at(path, &error))
 }
 
-fn at(path: &Path, error: &std::io::Error) -> String {
+pub(crate) fn at(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
 }

@@ -11,12 +11,14 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{env, fs, process};
 
 use btfleet_benches::answer::{compare, differences, digest};
 use btfleet_benches::clock::Time;
 use btfleet_benches::libbpf::{Scope, children_peak_rss_kib};
+use btfleet_benches::machine::{self, peak_rss_kib};
+use btfleet_benches::stats::Stats;
 use btfleet_benches::workload::{Paths, Workload};
 use btfleet_benches::{aya, btfleet, libbpf};
 
@@ -80,7 +82,7 @@ fn report(args: &Args) -> Result<(), String> {
         work.objects.len(),
         size(&work)
     );
-    println!("Machine: {}. Date: {}. Commit: {}.", cpu(), run("date", &["-u", "+%F"]), commit());
+    println!("{}", machine::describe());
     println!();
     compare_times(args, &work)?;
 
@@ -236,9 +238,7 @@ fn peak_of(mode: &str, rest: &[PathBuf]) -> Result<(), String> {
         "aya" => drop(aya::Prepared::new(&work)?.round()),
         other => return Err(format!("--peak-of {other}: unknown")),
     }
-    let status = fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
-    let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-    println!("{}", peak.ok_or("no VmHWM in /proc/self/status")?);
+    println!("{}", peak_rss_kib()?);
     Ok(())
 }
 
@@ -286,43 +286,6 @@ fn latency(args: &Args, paths: &Paths, objects: &[PathBuf]) -> Result<(), String
     Ok(())
 }
 
-/// Milliseconds.
-struct Stats {
-    min: f64,
-    median: f64,
-    p90: f64,
-    max: f64,
-}
-
-impl Stats {
-    fn of(times: impl Iterator<Item = Duration>) -> Self {
-        let mut millis: Vec<f64> = times.map(|it| it.as_secs_f64() * 1e3).collect();
-        millis.sort_by(f64::total_cmp);
-        let last = millis.len().saturating_sub(1);
-        let at = |index: usize| millis.get(index).copied().unwrap_or(f64::NAN);
-        Self { min: at(0), median: at(millis.len() / 2), p90: at((last * 9).div_ceil(10)), max: at(last) }
-    }
-}
-
 fn size(work: &Workload) -> String {
     format!("kernel {:.2} MiB, all {:.2} MiB", work.kernel.len() as f64 / MIB, work.len() as f64 / MIB)
-}
-
-/// Model of the first CPU, and the number of CPUs.
-fn cpu() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let mut models =
-        text.lines().filter_map(|it| Some(it.strip_prefix("model name")?.split_once(':')?.1.trim()));
-    let model = models.next().unwrap_or("unknown CPU");
-    format!("{model}, {} CPUs", 1 + models.count())
-}
-
-fn commit() -> String {
-    run("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"])
-}
-
-/// What a program says, or `?`.
-fn run(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().ok().filter(|it| it.status.success());
-    output.map_or_else(|| "?".to_owned(), |it| String::from_utf8_lossy(&it.stdout).trim().to_owned())
 }
