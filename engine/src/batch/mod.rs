@@ -7,11 +7,16 @@
 //! The pool is the caller's own, never rayon's global one; no lock is held across a rayon call, and output
 //! is the same for any number of threads.
 
+mod answers;
 mod classes;
+mod folded;
+mod questions;
 mod run;
+mod section;
 
 pub use classes::Classes;
-pub use run::{Folded, Run};
+pub use folded::Folded;
+pub use run::Run;
 
 use std::path::PathBuf;
 
