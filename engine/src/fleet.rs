@@ -15,6 +15,9 @@ use crate::kernel::{self, Kernel, PackSource, root_in_pack};
 use crate::pack::{Expansion, ListRef};
 use crate::query::Root;
 
+/// Types that a new one is compared with one after the other; where there are more, a hash finds the one.
+const COMPARED_MAX: usize = 4;
+
 /// How modules are looked at when vmlinux lacks a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Modules {
@@ -54,6 +57,15 @@ pub struct Shape<'a> {
     pub btf: &'a Btf<'a>,
     /// Its id there.
     pub id: TypeId,
+}
+
+impl Shape<'_> {
+    fn looks_like(&self, other: &Self) -> bool {
+        let look = |it: &Self| {
+            it.btf.ty(it.id).map(|ty| (ty.kind, ty.kind.is_composite().then_some(ty.size()), ty.vlen()))
+        };
+        look(self) == look(other)
+    }
 }
 
 /// One candidate of a root.
@@ -362,20 +374,29 @@ impl<'a> Shapes<'a> {
             return near;
         }
         let next = number(self.all.len());
-        if next > 0 {
-            // A single kernel needs no hashes, so they are made when there is something to compare with.
+        // Most are told apart by their size and the number of their members alone.
+        let alike: SmallVec<[u32; 4]> = self
+            .all
+            .iter()
+            .zip(0_u32..)
+            .filter(|(it, number)| near != Some(*number) && it.looks_like(&shape))
+            .map(|(_, number)| number)
+            .collect();
+        let known = if alike.len() <= COMPARED_MAX {
+            alike.into_iter().find(|&it| same(&self.all, it))
+        } else {
             for (known, number) in self.all.iter().zip(0_u32..).skip(self.hashed) {
                 if let Some(hash) = ShapeHasher::new(known.btf).hash(known.id) {
                     self.by_hash.entry(hash).or_insert(number);
                 }
             }
             self.hashed = self.all.len();
-            let known =
-                ShapeHasher::new(shape.btf).hash(shape.id).and_then(|it| self.by_hash.get(&it).copied());
+            let hash = ShapeHasher::new(shape.btf).hash(shape.id);
             // Hashes of hostile types can be made to collide.
-            if let Some(known) = known.filter(|&it| same(&self.all, it)) {
-                return known;
-            }
+            hash.and_then(|it| self.by_hash.get(&it).copied()).filter(|&it| same(&self.all, it))
+        };
+        if let Some(known) = known {
+            return known;
         }
         self.all.push(shape);
         next

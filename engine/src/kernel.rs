@@ -76,12 +76,15 @@ pub struct Candidate {
 /// Candidates for one root, in libbpf's order.
 pub type Candidates = SmallVec<[Candidate; 2]>;
 
+/// Kernels, each with its name.
+pub type NamedKernels<'data> = Vec<(&'data str, Kernel<'data>)>;
+
 impl<'data> PackSource<'data> {
     /// All kernels of a pack, each with the name that it was added under, in the order in which they were.
     ///
     /// # Errors
     /// [`PackError::Damaged`].
-    pub fn kernels(pack: Pack<'data>) -> Result<(Arc<Self>, Vec<(&'data str, Kernel<'data>)>), PackError> {
+    pub fn kernels(pack: Pack<'data>) -> Result<(Arc<Self>, NamedKernels<'data>), PackError> {
         let names = pack.names()?;
         let source = Arc::new(Self { pack, damage: OnceLock::new() });
         let kernels = names.into_iter().map(|(name, number)| {

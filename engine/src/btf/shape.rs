@@ -34,7 +34,7 @@ type Key = (TypeId, bool);
 #[derive(Debug)]
 pub struct ShapeHasher<'a, 'data> {
     btf: &'a Btf<'data>,
-    /// `None` while the type is being hashed, and for good if it has no shape to share.
+    /// Of types that branch. `None` while the type is being hashed, and for good if it has no shape to share.
     known: HashMap<Key, Option<u128>>,
 }
 
@@ -56,6 +56,9 @@ impl<'a, 'data> ShapeHasher<'a, 'data> {
 
     fn part(&mut self, id: TypeId, behind_ptr: bool, depth: u32) -> Option<u128> {
         let depth = depth.checked_sub(1)?;
+        if !self.btf.ty(id).is_some_and(|ty| branches(&ty)) {
+            return self.describe(id, behind_ptr, depth);
+        }
         if let Some(known) = self.known.get(&(id, behind_ptr)) {
             return *known;
         }
@@ -112,7 +115,7 @@ pub fn same_shape(a: (&Btf<'_>, TypeId), b: (&Btf<'_>, TypeId)) -> bool {
 struct Pair<'x, 'a, 'b> {
     a: &'x Btf<'a>,
     b: &'x Btf<'b>,
-    /// Pairs of types that were met: whether they are done, and then the same.
+    /// Pairs of types that branch, as far as they were met: whether they are done, and then the same.
     met: HashMap<(TypeId, TypeId, bool), bool>,
 }
 
@@ -129,9 +132,8 @@ impl Pair<'_, '_, '_> {
         if is_shell(self.a, &type_a, behind_ptr) {
             return true;
         }
-        let is_leaf = matches!(type_a.kind, Kind::Void | Kind::Int | Kind::Float | Kind::Fwd);
-        if is_leaf {
-            return numbers(&type_a) == numbers(&type_b);
+        if !branches(&type_a) {
+            return self.contents(&type_a, &type_b, behind_ptr, depth);
         }
         if let Some(done) = self.met.get(&(a, b, behind_ptr)) {
             return *done;
@@ -182,6 +184,12 @@ impl Pair<'_, '_, '_> {
 /// a struct says how offsets are encoded and shows in its members.
 fn flag(ty: &Type<'_>) -> bool {
     !ty.kind.is_composite() && ty.kind_flag()
+}
+
+/// Whether a type refers to several others, so that it is worth remembering. What does not is a link of a chain, and a
+/// chain that is a circle ends at the bound on the depth.
+fn branches(ty: &Type<'_>) -> bool {
+    ty.kind.is_composite() || ty.kind.is_any_enum() || ty.kind == Kind::FuncProto
 }
 
 fn is_shell(btf: &Btf<'_>, ty: &Type<'_>, behind_ptr: bool) -> bool {

@@ -28,7 +28,7 @@ use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
-use crate::format::insn::INSN_LEN;
+use crate::format::insn::{INSN_LEN, class};
 use crate::query::{self, Question};
 use elf::Sections;
 use ext::{BtfExt, LineBlock};
@@ -250,19 +250,32 @@ impl<'data> Object<'data> {
 
     /// Finds records that touch one instruction twice: the later one sees what the earlier one wrote.
     fn mark_shared_slots(&mut self) {
-        let mut seen = HashSet::with_capacity(2 * self.relocs.len());
+        let mut seen = HashSet::with_capacity(self.relocs.len());
         let mut twice = HashSet::new();
-        for (code, slot) in self.relocs.iter().flat_map(Reloc::touched) {
-            if !seen.insert((code, slot)) {
-                twice.insert((code, slot));
+        for place in self.relocs.iter().flat_map(|it| self.touched(it)) {
+            if !seen.insert(place) {
+                twice.insert(place);
             }
         }
         if twice.is_empty() {
             return;
         }
-        for reloc in &mut self.relocs {
-            reloc.shares_slots = reloc.touched().any(|it| twice.contains(&it));
+        let shares: Vec<bool> =
+            self.relocs.iter().map(|it| self.touched(it).any(|place| twice.contains(&place))).collect();
+        for (reloc, shares) in self.relocs.iter_mut().zip(shares) {
+            reloc.shares_slots = shares;
         }
+    }
+
+    /// Slots that a record may read or write, by section: one, and of an `ldimm64` two.
+    fn touched(&self, reloc: &Reloc<'data>) -> impl Iterator<Item = (usize, u32)> + use<'data> {
+        let insn_off = reloc.insn_off;
+        let code = reloc.program.and(reloc.code);
+        let opcode = self.insn_bytes(reloc).first();
+        // Whatever else is of the class of ldimm64 is refused, after a look at both slots.
+        let is_wide = opcode.is_none_or(|it| it & 7 == class::LD);
+        let slots = [Some(insn_off), is_wide.then(|| insn_off.wrapping_add(8))];
+        code.into_iter().flat_map(move |code| slots.into_iter().flatten().map(move |slot| (code, slot)))
     }
 
     /// The instruction of a record; `None` if it is inside no program.
@@ -401,12 +414,5 @@ impl<'data> Reloc<'data> {
             return None;
         };
         Some(ResolveError::BadInsnOffset { offset: self.insn_off, why })
-    }
-
-    /// Slots that the record may read or write, by section. An ldimm64 has two; it is not known here
-    /// whether it is one, and one slot too many only costs a look into a map.
-    fn touched(&self) -> impl Iterator<Item = (usize, u32)> + use<'data> {
-        let (insn_off, code) = (self.insn_off, self.program.and(self.code));
-        code.into_iter().flat_map(move |code| [(code, insn_off), (code, insn_off.wrapping_add(8))])
     }
 }

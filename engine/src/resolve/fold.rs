@@ -204,7 +204,8 @@ impl Outcome {
                 bytes.extend(module.map_or(u32::MAX, |it| it).to_le_bytes());
                 // Existence queries about the same bytes may differ in what they found only.
                 bytes.extend(decision.new.unwrap_or(0).to_le_bytes());
-                bytes.extend([u8::from(decision.poisoned), decision.insn.len() as u8]);
+                bytes.push(u8::from(decision.poisoned));
+                bytes.extend(decision.insn.len().to_le_bytes());
                 bytes.extend(&decision.insn);
             }
             Self::ModuleDependent(answers) => {
