@@ -37,6 +37,11 @@ pub(crate) enum Command {
     Classes(ClassesArgs),
     /// What changed between two kernels, as far as some objects depend on it or altogether.
     Diff(DiffArgs),
+    /// Build fleet packs, which hold many kernels in one file, and look into them.
+    Pack(PackArgs),
+    /// Measurements on your own kernels and objects.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -97,6 +102,34 @@ pub(crate) struct RelocateArgs {
     /// Write into a directory that has files which no earlier run wrote; they stay as they are.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Candidate search by several algorithms: time and memory of each, on one thread.
+    ///
+    /// First all of them have to give the same candidates for every lookup; otherwise no times are shown.
+    Matchers(MatchersArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MatchersArgs {
+    /// BPF objects whose root types are looked up: files, directories, globs, or @LIST with one per line. Without
+    /// any, a sample of each kernel's own names, and of names that it does not have.
+    #[arg(value_name = "OBJ")]
+    pub(crate) objects: Vec<OsString>,
+    /// Kernels, as for 'check'. Only vmlinux is searched: modules are left out.
+    #[arg(short, long, required = true, num_args = 1.., value_name = "K")]
+    pub(crate) kernels: Vec<OsString>,
+    /// A table to read, or a line of values for each figure.
+    #[arg(long, value_enum, default_value_t = BenchFormat::Table)]
+    pub(crate) format: BenchFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchFormat {
+    Table,
+    Csv,
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +209,74 @@ pub(crate) struct ExplainArgs {
     /// Text to read, or the same content as JSON.
     #[arg(long, value_enum, default_value_t = ExplainFormat::Text)]
     pub(crate) format: ExplainFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PackArgs {
+    #[command(subcommand)]
+    pub(crate) command: PackCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PackCommand {
+    /// Add kernels to a pack; it is created if it is not there.
+    Add(PackAddArgs),
+    /// List the kernels of a pack.
+    Ls {
+        /// The pack.
+        pack: PathBuf,
+        /// A table to read, or one JSON object per line for programs.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Check that a pack is what was written, all of it.
+    Verify {
+        /// The pack.
+        pack: PathBuf,
+    },
+    /// Remove kernels from a pack.
+    Rm {
+        /// The pack.
+        pack: PathBuf,
+        /// Names as 'pack ls' shows them.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Rewrite a pack as if its kernels had been added at once.
+    Compact {
+        /// The pack.
+        pack: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PackAddArgs {
+    /// The pack.
+    pub(crate) pack: PathBuf,
+    /// Kernels, as for 'check'.
+    #[arg(required = true, value_name = "KERNEL")]
+    pub(crate) kernels: Vec<OsString>,
+    /// Name of the kernel in the pack, if it is one; else kernels have the names that 'check' shows.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Release of all these kernels; else it is read from the name of each.
+    #[arg(long)]
+    pub(crate) release: Option<String>,
+    /// Distribution of all these kernels; else it is read from the path of each.
+    #[arg(long)]
+    pub(crate) distribution: Option<String>,
+    /// Architecture of all these kernels; else it is read from the path of each.
+    #[arg(long)]
+    pub(crate) arch: Option<String>,
+    /// Flavour of all these kernels; else it is read from the name of each.
+    #[arg(long)]
+    pub(crate) flavour: Option<String>,
+    /// The BTF was made from debugging information, and is not the kernels' own.
+    #[arg(long)]
+    pub(crate) external: bool,
+    /// Number of threads that read kernels; 0 takes one per core.
+    #[arg(short, long, default_value_t = 0, value_name = "N")]
+    pub(crate) jobs: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

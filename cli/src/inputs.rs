@@ -38,6 +38,18 @@ pub(crate) enum KernelInput {
     Pack(PathBuf),
 }
 
+/// Kernels in files of their own, and packs.
+pub(crate) fn apart(inputs: Vec<KernelInput>) -> (Vec<KernelSource>, Vec<PathBuf>) {
+    let (mut sources, mut packs) = (Vec::new(), Vec::new());
+    for input in inputs {
+        match input {
+            KernelInput::Files(source) => sources.push(source),
+            KernelInput::Pack(path) => packs.push(path),
+        }
+    }
+    (sources, packs)
+}
+
 /// Expands what was typed for objects.
 pub(crate) fn objects(args: &[OsString]) -> Result<Found<PathBuf>, Failure> {
     let mut found = Found::default();

@@ -1,6 +1,7 @@
 //! `btfleet`: the command line. What was typed is in `args`, what it means in the other modules.
 
 mod args;
+mod bench;
 mod check;
 mod classes;
 mod diff;
@@ -12,6 +13,7 @@ mod loader;
 mod manifest;
 mod outdir;
 mod output;
+mod pack;
 mod relocate;
 mod resolve;
 mod rows;
@@ -20,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command};
+use crate::args::{BenchCommand, Cli, Command};
 use crate::output::{Exit, Failure};
 
 #[global_allocator]
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Classes(args) => classes::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Pack(args) => pack::run(&args.command),
+        Command::Bench(BenchCommand::Matchers(args)) => bench::matchers(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
     });
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
             output::message(&format!("btfleet: {failure}"));
             match failure {
                 Failure::Usage(_) => Exit::Usage,
+                Failure::Internal(_) => Exit::Internal,
                 _ => Exit::NotJudged,
             }
         }

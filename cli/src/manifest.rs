@@ -140,7 +140,7 @@ impl<'a> ObstacleEntry<'a> {
         match obstacle {
             Obstacle::Record(unanswered) => Self::of_record(kernel, object, unanswered),
             Obstacle::SharedBytes => {
-                let why = "its instructions or records share bytes of the file with something else";
+                let why = "something else is in the same bytes of the file or changes the same instructions";
                 Self::of_pair(kernel, "shared-bytes", why)
             }
         }

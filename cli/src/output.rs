@@ -39,6 +39,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// The system refuses something that the run needs.
     System(String),
+    /// A bug in this program, which it found itself.
+    Internal(String),
 }
 
 impl std::fmt::Display for Failure {
@@ -47,6 +49,7 @@ impl std::fmt::Display for Failure {
             Self::OutputClosed => f.write_str("stdout was closed"),
             Self::Output(error) => write!(f, "cannot write output: {error}"),
             Self::Usage(what) | Self::System(what) => f.write_str(what),
+            Self::Internal(what) => write!(f, "internal error: {what}"),
         }
     }
 }
@@ -76,6 +79,11 @@ impl Output {
         Ok(writeln!(self.0, "{line}")?)
     }
 
+    /// Hands over what there is so far, for a run that takes minutes.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        Ok(self.0.flush()?)
+    }
+
     /// Hands everything over; errors of delayed writes show up here.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         Ok(self.0.flush()?)
@@ -87,11 +95,18 @@ pub(crate) fn message(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
-/// A progress bar over `len` steps, on a terminal only.
+/// A progress bar over `len` objects, on a terminal only.
 pub(crate) fn progress(len: usize) -> ProgressBar {
+    progress_of(len, "objects")
+}
+
+/// A progress bar over `len` steps, on a terminal only.
+pub(crate) fn progress_of(len: usize, steps: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::hidden());
     if io::stderr().is_terminal() && len > 64 {
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} objects {eta}") {
+        if let Ok(style) =
+            ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {steps} {{eta}}"))
+        {
             bar.set_style(style);
         }
         bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));

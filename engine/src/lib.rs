@@ -59,6 +59,7 @@
 //! * [`explain`]: why a record came out as it did.
 //! * [`report`]: verdicts on programs, classes of kernels.
 //! * [`diff`](mod@diff): what changed between two kernels.
+//! * [`matchers`]: candidate search by several algorithms, to be measured against one another.
 //!
 //! The libbpf whose answers are modelled is named by [`MODELS`].
 
@@ -73,6 +74,7 @@ pub mod fleet;
 pub mod format;
 pub mod ingest;
 pub mod kernel;
+pub mod matchers;
 pub mod object;
 pub mod pack;
 pub mod patch;

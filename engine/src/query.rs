@@ -45,6 +45,15 @@ pub struct Root<'data> {
     pub kind: Kind,
 }
 
+impl<'data> Root<'data> {
+    /// How candidates for a local type of this full name and kind are found.
+    pub fn new(name: &'data [u8], kind: Kind) -> Self {
+        let essential = essential_name(name);
+        let kind = if kind == Kind::Enum64 { Kind::Enum } else { kind };
+        Self { hash: NameHash::of(essential), essential, kind }
+    }
+}
+
 /// What a candidate has to have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ask<'data> {
@@ -186,13 +195,11 @@ pub fn parse<'data>(
     if matches!(access, [] | [b':', ..]) || class == Some(RelocClass::Type) && access != b"0" {
         return Err(ResolveError::BadAccessString);
     }
-    // In the kernel an ENUM is no candidate for an ENUM64, nor the other way round.
-    let root_kind = match root_type.kind {
-        Kind::Enum64 if !rules.in_kernel => Kind::Enum,
-        kind => kind,
-    };
-    let essential = essential_name(name);
-    let root = Root { hash: NameHash::of(essential), essential, kind: root_kind };
+    let mut root = Root::new(name, root_type.kind);
+    if rules.in_kernel {
+        // There an ENUM is no candidate for an ENUM64, nor the other way round.
+        root.kind = root_type.kind;
+    }
     if let Some(kind) = kind
         && class == Some(RelocClass::Type)
     {

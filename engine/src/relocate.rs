@@ -87,8 +87,10 @@ impl Unanswered {
 pub enum Obstacle {
     /// A record of a program that cannot be left, or one for which libbpf does not even look for a program.
     Record(Unanswered),
-    /// Instructions or records have bytes of the file in common with something else.
-    // HARDEN: libbpf has a copy of each section in memory; in the file one change would show up in both.
+    /// Instructions or records have bytes of the file in common with something else, or an instruction of a
+    /// record is what an ELF relocation is about.
+    // HARDEN: libbpf has a copy of each section in memory; in the file one change would show up in both. And it
+    // checks what ELF relocations are about before CO-RE changes it; in the file it would meet it changed.
     SharedBytes,
 }
 

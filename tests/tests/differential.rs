@@ -1,4 +1,5 @@
-//! The engine against libbpf, record by record: the committed samples, random cases, and names.
+//! The engine against libbpf, record by record: the committed samples, synthetic
+//! sets made of them, random cases, and names.
 
 #[path = "differential/compare.rs"]
 mod compare;
@@ -8,3 +9,5 @@ mod generated;
 mod names;
 #[path = "differential/samples.rs"]
 mod samples;
+#[path = "differential/synthetic.rs"]
+mod synthetic;

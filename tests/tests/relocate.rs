@@ -535,6 +535,46 @@ fn sections_that_overlap_in_the_file_are_not_patched() {
     assert_eq!(plan_of(&file, &target, Optional::Relocate), Err(Obstacle::SharedBytes));
 }
 
+/// Check that an object is not patched where an ELF relocation is about a record's instruction: libbpf checks that
+/// instruction before CO-RE changes it, and does not open the file in which it is poison.
+#[test]
+fn instructions_of_elf_relocations_are_not_patched() {
+    let mut oracle = oracle();
+    for order in ORDERS {
+        // With a record in `section`; the ELF relocations are in `xdp` at 8 and 24.
+        let build = |section: &str, insn_off: u32| {
+            let mut it = Fixture::new(order);
+            let text = it.object.code_section(".text");
+            let mov = Insn::mov(0, 0);
+            it.object.function(text, "helper", false, &[mov, mov, Insn::exit()]);
+            let data = it.object.data(".data", &[0; 8]);
+            let [low, high] = Insn::ldimm64(2, 0);
+            let call = Insn { src: 1, ..Insn::call(-1) };
+            let xdp = it.program("xdp", &[mov, low, high, call, mov, Insn::exit()]);
+            let in_data = it.object.object(data, "in_data", 0, 8);
+            it.object.relocation(xdp, 8, in_data, 1);
+            let in_text = it.object.object(text, "in_text", 0, 0);
+            it.object.relocation(xdp, 24, in_text, 10);
+            it.record(section, insn_off, "0:0", BYTE_OFF);
+            it.finish()
+        };
+        let target = Fixture::new(order).target();
+        for insn_off in [8, 24] {
+            let mut file = build("xdp", insn_off);
+            assert_eq!(plan_of(&file, &target, Optional::Relocate), Err(Obstacle::SharedBytes));
+            assert!(oracle.open(&file).is_ok());
+            let at = place(&file, elf_section(&file, "xdp").expect("there")) + insn_off as usize;
+            file[at..at + 8].copy_from_slice(&Insn::call(0xbad_2310).encode(order));
+            assert!(oracle.open(&file).is_err());
+        }
+        for (section, insn_off) in [("xdp", 0), ("xdp", 32), (".text", 8)] {
+            let after = relocated(&build(section, insn_off), &target);
+            assert_eq!(insn(&after, section, insn_off as usize / 8, order).imm, 4);
+            assert!(oracle.open(&after).is_ok());
+        }
+    }
+}
+
 /// Check that damaged objects are relocated or not, but never with a panic, and that nothing is left to do for
 /// a second run.
 #[test]

@@ -17,6 +17,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use btfleet_workloads::generate;
 use clap::{Args, Parser, Subcommand};
 use glob::Pattern;
 
@@ -49,6 +50,12 @@ enum Command {
     Verify(DirArgs),
     /// Print what is in DIR as Markdown tables
     Table(DirArgs),
+    /// Derive any number of synthetic kernels and objects from real ones
+    ///
+    /// Kernels are changed at the rates at which the real ones change from release to release, objects ask what real
+    /// ones ask and now and then for something else. The same inputs and seed give the same bytes. Prints how
+    /// questions, layouts and results grow in the real and in the synthetic set.
+    Generate(GenerateArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -90,6 +97,34 @@ struct FetchArgs {
 }
 
 #[derive(Debug, Args)]
+struct GenerateArgs {
+    /// Number of kernels
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    kernels: u64,
+    /// Number of objects
+    #[arg(long, value_name = "M", default_value_t = 10_000)]
+    objects: u64,
+    /// Whatever is drawn is drawn from this number
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Directory with real kernels, or one that was fetched into
+    #[arg(long, value_name = "DIR")]
+    from_kernels: PathBuf,
+    /// Directory with real objects, or one that was fetched into
+    #[arg(long, value_name = "DIR")]
+    from_objects: PathBuf,
+    /// Leave out of kernels what no object can see, but for a sample: about a fifth is left
+    #[arg(long)]
+    trim: bool,
+    /// Print the curves of the real set and its rates of change, and generate nothing
+    #[arg(long)]
+    stats_only: bool,
+    /// Directory to write to, new or empty or left by an interrupted run
+    #[arg(short, long, value_name = "OUT", required_unless_present = "stats_only")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct DirArgs {
     /// Directory that was fetched into
     dir: PathBuf,
@@ -102,6 +137,8 @@ enum Error {
     Samples(#[from] samples::Error),
     #[error(transparent)]
     Fleet(#[from] fleet::Error),
+    #[error(transparent)]
+    Generate(#[from] generate::Error),
     #[error("cannot write to stdout: {0}")]
     Stdout(io::Error),
 }
@@ -112,6 +149,7 @@ fn main() -> ExitCode {
         Command::Fetch(args) => fetch(args),
         Command::Verify(args) => verify(&args),
         Command::Table(args) => table(&args),
+        Command::Generate(args) => generate(args),
     };
     match result {
         Ok(code) => code,
@@ -179,6 +217,19 @@ fn verify(args: &DirArgs) -> Result<ExitCode, Error> {
 
 fn table(args: &DirArgs) -> Result<ExitCode, Error> {
     say(fleet::table(&args.dir)?.trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn generate(args: GenerateArgs) -> Result<ExitCode, Error> {
+    let GenerateArgs { kernels, objects, seed, from_kernels, from_objects, trim, stats_only: _, out } = args;
+    let text = match out.filter(|_| !args.stats_only) {
+        None => generate::statistics(&from_kernels, &from_objects)?,
+        Some(out) => {
+            let options = generate::Options { kernels, objects, seed, from_kernels, from_objects, trim };
+            generate::generate(&options, &out)?
+        }
+    };
+    say(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,10 +14,12 @@ use crate::error::ResolveError;
 use crate::fleet::{Candidate, Fleet, Modules, RootTable, Selection, Shape, View};
 use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
+use crate::format::insn::{INSN_LEN, class};
 use crate::kernel::Kernel;
 use crate::object::{Object, Reloc};
 use crate::query::{self, Query, Question, Root};
 use crate::resolve::{Asked, Budget, Match, Matches, Outcome, Part, Target, on_candidate};
+use crate::value::Width;
 
 /// Every question of the objects, answered for all kernels.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ struct Section<'a> {
 struct QueryPlace {
     root: u32,
     query: u32,
+    /// Number of the root's distinct edit that it is; `None` if it cannot be told without its object.
+    edit: Option<u32>,
 }
 
 /// A root, and the answers to every query about it.
@@ -62,12 +66,64 @@ struct RootAnswers<'a> {
     table: RootTable<'a>,
     /// By query, then by shape.
     matches: Vec<Result<Match, ResolveError>>,
+    /// By distinct edit, then by view. Empty where records bear on each other.
+    outcomes: Vec<Outcome>,
 }
 
-/// A root's distinct queries.
+/// A root's distinct queries, and distinct edits.
 struct RootQueries<'q, 'a> {
     root: &'q Root<'a>,
     queries: Vec<(&'q Query<'a>, RelocKind)>,
+    edits: Vec<EditOf>,
+}
+
+/// The first record of those that have the same query, the same value in the program and the same instruction: the
+/// same becomes of them, whatever object they are in.
+struct EditOf {
+    object: usize,
+    record: usize,
+    query: u32,
+}
+
+/// What makes records the same edit.
+#[derive(PartialEq, Eq, Hash)]
+struct EditKey {
+    root: u32,
+    query: u32,
+    value: u64,
+    size: u32,
+    width: Width,
+    validate: bool,
+    insn: [u8; INSN_LEN],
+    /// The slot behind it, where that counts.
+    next: Option<[u8; INSN_LEN]>,
+}
+
+impl EditKey {
+    /// `None` if more than this counts.
+    fn of(
+        place: QueryPlace,
+        object: &Object<'_>,
+        reloc: &Reloc<'_>,
+        question: &Question<'_>,
+    ) -> Option<Self> {
+        let local = question.local.ok()?;
+        let site = object.site(reloc)?;
+        let has_two = site.first.first().is_some_and(|code| code & 7 == class::LD);
+        let counts = reloc.placement_error().is_none()
+            && !reloc.shares_slots
+            && reloc.kind != Some(RelocKind::TypeIdTarget);
+        counts.then_some(Self {
+            root: place.root,
+            query: place.query,
+            value: local.value.value,
+            size: local.value.size,
+            width: local.value.width,
+            validate: local.validate,
+            insn: site.first,
+            next: site.second.filter(|_| has_two),
+        })
+    }
 }
 
 impl<'a> Run<'a> {
@@ -188,7 +244,12 @@ impl<'a> Section<'a> {
             _ => batch.map(objects, |object| questions_by(&rules, object)),
         };
         let (queries, wanted) = distinct_queries(objects, &questions, endian);
-        let roots = batch.map(&wanted, |it| it.answer(&rules, selection, &fleet));
+        let asked = |it: &EditOf| {
+            let reloc = objects.get(it.object)?.relocs().get(it.record)?;
+            let own = questions.get(it.object).and_then(|of_object| of_object.get(it.record));
+            Some((objects.get(it.object)?, reloc, own.unwrap_or(&reloc.question).as_ref().ok()?))
+        };
+        let roots = batch.map(&wanted, |it| it.answer(&rules, endian, selection, &fleet, &asked));
         Self { rules, endian, selection, fleet, questions, queries, roots }
     }
 
@@ -208,8 +269,44 @@ impl<'a> Section<'a> {
         FoldedSection { parts, kernels: self.fleet.len() }
     }
 
-    /// Folds some of an object's records once for each distinct view of what they are about.
+    /// The outcomes of some of an object's records: those that were made for all objects where that is possible, else
+    /// folded once for each distinct view of what they are about.
     fn fold_part(
+        &self,
+        object: &'a Object<'a>,
+        number: usize,
+        members: &[usize],
+        active: &impl Fn(&Reloc<'_>) -> bool,
+    ) -> FoldedPart<'_> {
+        self.shared_part(object, number, members, active)
+            .unwrap_or_else(|| self.own_part(object, number, members, active))
+    }
+
+    /// `None` if some record's outcome depends on more than its edit.
+    fn shared_part(
+        &self,
+        object: &'a Object<'a>,
+        number: usize,
+        members: &[usize],
+        active: &impl Fn(&Reloc<'_>) -> bool,
+    ) -> Option<FoldedPart<'_>> {
+        let places = self.queries.get(number)?;
+        let root = places.get(*members.first()?).copied().flatten()?.root;
+        let answers = self.roots.get(root as usize)?;
+        let views = answers.table.views.len();
+        let outcomes = members.iter().map(|&record| {
+            let place = places.get(record).copied().flatten().filter(|it| it.root == root)?;
+            let start = place.edit? as usize * views;
+            let outcomes = answers.outcomes.get(start..start + views)?;
+            Some(if active(object.relocs().get(record)?) { outcomes } else { &[] })
+        });
+        let outcomes = Outcomes::Shared(outcomes.collect::<Option<_>>()?);
+        let class_of = ClassOf::Each(Cow::Borrowed(answers.table.view_of.as_slice()));
+        Some(FoldedPart { members: members.to_vec(), classes: views, class_of, outcomes })
+    }
+
+    /// Folds records once for each distinct view of what they are about.
+    fn own_part(
         &self,
         object: &'a Object<'a>,
         number: usize,
@@ -242,6 +339,7 @@ impl<'a> Section<'a> {
             roots.iter().filter_map(|(root, _)| self.roots.get(*root as usize)).collect();
         let mut outcomes = Vec::new();
         let needs_ids = part.needs_ids();
+        let mut classes = 1;
         let class_of = match answers.as_slice() {
             [] => {
                 let target = Target { views: &[], id_of: &|_, _| TypeId::VOID };
@@ -249,6 +347,7 @@ impl<'a> Section<'a> {
                 ClassOf::One
             }
             [only] if !needs_ids => {
+                classes = only.table.views.len();
                 for view in &only.table.views {
                     let target = Target { views: &[view], id_of: &|_, _| TypeId::VOID };
                     part.fold(&target, active, &mut outcomes);
@@ -256,8 +355,9 @@ impl<'a> Section<'a> {
                 ClassOf::Each(Cow::Borrowed(&only.table.view_of))
             }
             several => {
-                let (classes, class_of) = self.joint_classes(several, needs_ids);
-                for (kernel, views) in classes {
+                let (joint, class_of) = self.joint_classes(several, needs_ids);
+                classes = joint.len();
+                for (kernel, views) in joint {
                     let id_of = |root: usize, candidate: Candidate| {
                         let answers = several.get(root);
                         let id = answers
@@ -269,7 +369,7 @@ impl<'a> Section<'a> {
                 ClassOf::Each(Cow::Owned(class_of))
             }
         };
-        FoldedPart { members: members.to_vec(), class_of, outcomes }
+        FoldedPart { members: members.to_vec(), classes, class_of, outcomes: Outcomes::Own(outcomes) }
     }
 
     /// Kernels with the same views of several roots, and with the same ids of their candidates if those count: the
@@ -318,7 +418,18 @@ impl<'a> Section<'a> {
 }
 
 impl<'a> RootQueries<'_, 'a> {
-    fn answer(&self, rules: &Rules, selection: Selection, fleet: &Fleet<'a>) -> RootAnswers<'a> {
+    /// `asked`: the object, record and question of an edit.
+    fn answer<'q>(
+        &self,
+        rules: &Rules,
+        endian: Endian,
+        selection: Selection,
+        fleet: &Fleet<'a>,
+        asked: &impl Fn(&EditOf) -> Option<(&'q Object<'a>, &'q Reloc<'a>, &'q Question<'a>)>,
+    ) -> RootAnswers<'a>
+    where
+        'a: 'q,
+    {
         let table = fleet.table(self.root, selection);
         let mut matches = Vec::with_capacity(self.queries.len() * table.shapes.len());
         for (query, kind) in &self.queries {
@@ -329,7 +440,25 @@ impl<'a> RootQueries<'_, 'a> {
                     .map(|shape| on_candidate(rules, query, *kind, shape.btf, shape.id, &mut Budget::new())),
             );
         }
-        RootAnswers { root: *self.root, table, matches }
+        // With several candidates, a record of the object may take some away from those behind it.
+        let are_alone =
+            rules.in_kernel || table.views.iter().flat_map(|it| &it.lists).all(|it| it.len() <= 1);
+        let mut outcomes = Vec::new();
+        if are_alone {
+            outcomes.reserve(self.edits.len() * table.views.len());
+            for edit in &self.edits {
+                let Some((object, reloc, question)) = asked(edit) else { continue };
+                let start = edit.query as usize * table.shapes.len();
+                let matches = matches.get(start..start + table.shapes.len()).unwrap_or_default();
+                let records = vec![Asked::new(object, reloc, Ok(question), 0, matches)];
+                let part = Part { rules, endian, records };
+                for view in &table.views {
+                    let target = Target { views: &[view], id_of: &|_, _| TypeId::VOID };
+                    part.fold(&target, |_| true, &mut outcomes);
+                }
+            }
+        }
+        RootAnswers { root: *self.root, table, matches, outcomes }
     }
 }
 
@@ -357,17 +486,18 @@ fn distinct_queries<'q, 'a>(
     let mut roots: Vec<RootQueries<'q, 'a>> = Vec::new();
     let mut root_numbers: HashMap<&'q Root<'a>, u32> = HashMap::new();
     let mut query_places: HashMap<(&'q Query<'a>, RelocKind), QueryPlace> = HashMap::new();
-    let mut place_of = |query: &'q Query<'a>, kind: RelocKind| {
+    let mut edits: HashMap<EditKey, u32> = HashMap::new();
+    let mut place_of = |roots: &mut Vec<RootQueries<'q, 'a>>, query: &'q Query<'a>, kind: RelocKind| {
         *query_places.entry((query, kind)).or_insert_with(|| {
             let root = *root_numbers.entry(&query.root).or_insert_with(|| {
-                roots.push(RootQueries { root: &query.root, queries: Vec::new() });
+                roots.push(RootQueries { root: &query.root, queries: Vec::new(), edits: Vec::new() });
                 count(roots.len() - 1)
             });
             let Some(RootQueries { queries, .. }) = roots.get_mut(root as usize) else {
-                return QueryPlace { root, query: 0 };
+                return QueryPlace { root, query: 0, edit: None };
             };
             queries.push((query, kind));
-            QueryPlace { root, query: count(queries.len() - 1) }
+            QueryPlace { root, query: count(queries.len() - 1), edit: None }
         })
     };
     let mut places = Vec::with_capacity(objects.len());
@@ -376,8 +506,17 @@ fn distinct_queries<'q, 'a>(
         let records = object.relocs().iter().enumerate().filter(|_| object.endian() == endian);
         let of_object = records.map(|(record, reloc)| {
             let question = own.and_then(|it| it.get(record)).unwrap_or(&reloc.question);
-            let query = question.as_ref().ok()?.query.as_ref()?;
-            Some(place_of(query, reloc.kind?))
+            let question = question.as_ref().ok()?;
+            let mut place = place_of(&mut roots, question.query.as_ref()?, reloc.kind?);
+            if let Some(key) = EditKey::of(place, object, reloc, question)
+                && let Some(root) = roots.get_mut(place.root as usize)
+            {
+                place.edit = Some(*edits.entry(key).or_insert_with(|| {
+                    root.edits.push(EditOf { object: number, record, query: place.query });
+                    count(root.edits.len() - 1)
+                }));
+            }
+            Some(place)
         });
         places.push(of_object.collect());
     }
@@ -439,8 +578,18 @@ struct FoldedSection<'r> {
 struct FoldedPart<'r> {
     /// Numbers of the records, ascending.
     members: Vec<usize>,
+    /// Number of classes.
+    classes: usize,
     class_of: ClassOf<'r>,
-    outcomes: Vec<Outcome>,
+    outcomes: Outcomes<'r>,
+}
+
+#[derive(Debug)]
+enum Outcomes<'r> {
+    /// By class, then by record.
+    Own(Vec<Outcome>),
+    /// By record, then by class; nothing for a record that is skipped.
+    Shared(Vec<&'r [Outcome]>),
 }
 
 #[derive(Debug)]
@@ -460,7 +609,13 @@ impl FoldedPart<'_> {
     }
 
     fn outcome(&self, class: usize, record: usize) -> Option<&Outcome> {
-        self.outcomes.get(class * self.members.len() + record)
+        match &self.outcomes {
+            Outcomes::Own(outcomes) => outcomes.get(class * self.members.len() + record),
+            Outcomes::Shared(outcomes) => match outcomes.get(record)? {
+                [] => Some(&Outcome::Skipped),
+                outcomes => outcomes.get(class),
+            },
+        }
     }
 }
 
@@ -490,13 +645,14 @@ impl Folded<'_> {
                 let ClassOf::Each(of_kernel) = &part.class_of else { continue };
                 // Classes whose outcomes have the same keys become one.
                 let mut known: HashMap<u128, u32> = HashMap::new();
-                let merged: Vec<u32> = part
-                    .outcomes
-                    .chunks(part.members.len().max(1))
-                    .map(|outcomes| {
+                let merged: Vec<u32> = (0..part.classes)
+                    .map(|class| {
                         bytes.clear();
-                        let records = part.members.iter().zip(outcomes);
-                        records.for_each(|(record, it)| key(*record, it, &mut bytes));
+                        for (at, record) in part.members.iter().enumerate() {
+                            if let Some(outcome) = part.outcome(class, at) {
+                                key(*record, outcome, &mut bytes);
+                            }
+                        }
                         let next = count(known.len());
                         *known.entry(xxhash_rust::xxh3::xxh3_128(&bytes)).or_insert(next)
                     })

@@ -51,8 +51,8 @@ impl<'data> Btf<'data> {
         let (start_id, start_str_off) =
             base.as_ref().map_or((1, 0), |base| (base.type_count(), base.str_end()));
         let mut btf = Self {
+            encoding: sections.endian,
             endian: sections.endian,
-            target_endian: sections.endian,
             types: sections.types,
             strs: sections.strs,
             layout: sections.layout,
@@ -104,8 +104,8 @@ impl<'data> Btf<'data> {
         let (start_id, start_str_off) =
             base.as_ref().map_or((1, 0), |base| (base.type_count(), base.str_end()));
         Ok(Self {
-            endian: Endian::Little,
-            target_endian: target,
+            encoding: Endian::Little,
+            endian: target,
             types: sections.types,
             strs: sections.strs,
             layout: &[],

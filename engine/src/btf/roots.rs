@@ -14,6 +14,7 @@ use crate::format::btf::Kind;
 
 /// Types by essential name, for the kinds that programs really use as roots; the other kinds (named
 /// pointers, VARs, FUNCs: legal in BTF, not in C) get a second index when one is first asked for.
+/// Beside it, `matchers` has other structures for the same search.
 #[derive(Debug)]
 pub struct RootIndex {
     common: Buckets,
@@ -36,6 +37,23 @@ struct Buckets {
     entries: Vec<Entry>,
 }
 
+/// Which kinds of types an index is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootKinds {
+    /// Those that programs really use as roots.
+    Common,
+    /// All others: named pointers, VARs, FUNCs and the like.
+    Rare,
+}
+
+impl RootKinds {
+    /// The half that `kind` belongs to. Kinds that are compatible with one another are in the same half.
+    #[inline]
+    pub fn of(kind: Kind) -> Self {
+        if is_common_root(kind) { Self::Common } else { Self::Rare }
+    }
+}
+
 fn is_common_root(kind: Kind) -> bool {
     matches!(
         kind,
@@ -53,7 +71,7 @@ fn is_common_root(kind: Kind) -> bool {
 impl RootIndex {
     /// Indexes `btf`'s own types (not its base's). A pack's types have no such index: its roots are the pack's.
     pub fn build(btf: &Btf<'_>) -> Self {
-        Self { common: Buckets::build(btf, is_common_root), rare: OnceLock::new() }
+        Self { common: Buckets::build(&hashed_roots(btf, RootKinds::Common)), rare: OnceLock::new() }
     }
 
     /// The own types of `btf`, which must be the one this index was built of, that libbpf takes as candidates for a
@@ -65,35 +83,76 @@ impl RootIndex {
         hash: NameHash,
         kind: Kind,
     ) -> impl Iterator<Item = TypeId> + 'a {
-        let buckets = if is_common_root(kind) {
-            &self.common
-        } else {
-            self.rare.get_or_init(|| Buckets::build(btf, |kind| !is_common_root(kind)))
+        let buckets = match RootKinds::of(kind) {
+            RootKinds::Common => &self.common,
+            RootKinds::Rare => self.rare.get_or_init(|| Buckets::build(&hashed_roots(btf, RootKinds::Rare))),
         };
-        buckets.named(hash).filter(move |&id| {
-            btf.ty(id).is_some_and(|ty| {
-                let name = btf.name(ty.name_off);
-                ty.kind.core_compat(kind)
-                    && name.starts_with(essential)
-                    && essential_len(name) == essential.len()
-            })
+        buckets.named(hash).filter(move |&id| btf.is_candidate(id, essential, kind))
+    }
+
+    /// Bytes that it keeps on the heap.
+    pub fn bytes(&self) -> usize {
+        self.common.bytes() + self.rare.get().map_or(0, Buckets::bytes)
+    }
+}
+
+impl Btf<'_> {
+    /// Whether libbpf takes type `id` as a candidate for a local root: same essential name, kind equal or both enums.
+    /// An anonymous type is none.
+    #[inline]
+    pub fn is_candidate(&self, id: TypeId, essential: &[u8], kind: Kind) -> bool {
+        self.ty(id).is_some_and(|ty| {
+            ty.kind.core_compat(kind) && {
+                let name = self.name(ty.name_off);
+                !name.is_empty() && name.starts_with(essential) && essential_len(name) == essential.len()
+            }
         })
     }
 }
 
-impl Buckets {
-    fn build(btf: &Btf<'_>, wanted: impl Fn(Kind) -> bool) -> Self {
-        // The byte order is a constant inside the loop.
-        let hashed = match btf.endian {
-            Endian::Little => Self::hash_names(btf, wanted, Endian::Little),
-            Endian::Big => Self::hash_names(btf, wanted, Endian::Big),
+/// Own types of `btf` that have a name and one of these kinds, each with the hash of its essential name, in the order
+/// of their ids: what every index over root names is made of.
+pub fn hashed_roots(btf: &Btf<'_>, kinds: RootKinds) -> Vec<(NameHash, TypeId)> {
+    // Byte order and choice of kinds are constants inside the loop.
+    match (btf.encoding, kinds) {
+        (Endian::Little, RootKinds::Common) => hash_names(btf, is_common_root, Endian::Little),
+        (Endian::Big, RootKinds::Common) => hash_names(btf, is_common_root, Endian::Big),
+        (endian, RootKinds::Rare) => hash_names(btf, |kind| !is_common_root(kind), endian),
+    }
+}
+
+#[inline(always)]
+fn hash_names(btf: &Btf<'_>, wanted: impl Fn(Kind) -> bool, endian: Endian) -> Vec<(NameHash, TypeId)> {
+    let mut hashed = Vec::with_capacity(if btf.base.is_none() { 16 << 10 } else { 256 });
+    let Records::Table(offsets) = &btf.records else { return hashed };
+    // The last entry of the table is the end of the section: nothing is read there.
+    for (id, &at) in (btf.start_id..).zip(offsets) {
+        let Some(&[a, b, c, d, e, f, g, h]) =
+            btf.types.get(at as usize..).and_then(|record| record.first_chunk())
+        else {
+            continue;
         };
+        let name_off = endian.u32([a, b, c, d]);
+        if name_off == 0 || !wanted(Kind::from_info(endian.u32([e, f, g, h]))) {
+            continue;
+        }
+        let name = btf.name(name_off);
+        if !name.is_empty() {
+            let essential = name.get(..essential_len(name)).unwrap_or(name);
+            hashed.push((NameHash::of(essential), TypeId(id)));
+        }
+    }
+    hashed
+}
+
+impl Buckets {
+    fn build(hashed: &[(NameHash, TypeId)]) -> Self {
         let bits = hashed.len().next_power_of_two().trailing_zeros().max(1);
         let shift = 64 - bits;
         let bucket = |hash: u64| usize::try_from(hash >> shift).unwrap_or(usize::MAX - 1);
         // Counting sort: stable, so a bucket keeps the order of the ids.
         let mut starts = vec![0_u32; (1 << bits) + 1];
-        for &(hash, _) in &hashed {
+        for &(NameHash(hash), _) in hashed {
             if let Some(count) = starts.get_mut(bucket(hash) + 1) {
                 *count += 1;
             }
@@ -105,7 +164,7 @@ impl Buckets {
         }
         let mut next = starts.clone();
         let mut entries = vec![Entry { hash_low: 0, id: TypeId::VOID }; hashed.len()];
-        for &(hash, id) in &hashed {
+        for &(NameHash(hash), id) in hashed {
             let Some(slot) = next.get_mut(bucket(hash)) else { continue };
             if let Some(entry) = entries.get_mut(*slot as usize) {
                 *entry = Entry { hash_low: low_half(hash), id };
@@ -115,29 +174,8 @@ impl Buckets {
         Self { shift, starts, entries }
     }
 
-    /// Hashes of the essential names of own types, in the order of their ids.
-    #[inline(always)]
-    fn hash_names(btf: &Btf<'_>, wanted: impl Fn(Kind) -> bool, endian: Endian) -> Vec<(u64, TypeId)> {
-        let mut hashed = Vec::with_capacity(if btf.base.is_none() { 16 << 10 } else { 256 });
-        let Records::Table(offsets) = &btf.records else { return hashed };
-        // The last entry of the table is the end of the section: nothing is read there.
-        for (id, &at) in (btf.start_id..).zip(offsets) {
-            let Some(&[a, b, c, d, e, f, g, h]) =
-                btf.types.get(at as usize..).and_then(|record| record.first_chunk())
-            else {
-                continue;
-            };
-            let name_off = endian.u32([a, b, c, d]);
-            if name_off == 0 || !wanted(Kind::from_info(endian.u32([e, f, g, h]))) {
-                continue;
-            }
-            let name = btf.name(name_off);
-            if !name.is_empty() {
-                let essential = name.get(..essential_len(name)).unwrap_or(name);
-                hashed.push((NameHash::of(essential).0, TypeId(id)));
-            }
-        }
-        hashed
+    fn bytes(&self) -> usize {
+        size_of_val(self.starts.as_slice()) + size_of_val(self.entries.as_slice())
     }
 
     /// Ids whose name hash is `hash`, in ascending order. Names are not compared.

@@ -27,9 +27,9 @@ impl std::fmt::Display for TypeId {
 #[derive(Debug)]
 pub struct Btf<'data> {
     /// Byte order that the records are encoded in.
-    pub(super) endian: Endian,
+    pub(super) encoding: Endian,
     /// Byte order of the machine that the types are of. Packs store every kernel's types little-endian.
-    pub(super) target_endian: Endian,
+    pub(super) endian: Endian,
     /// The type section.
     pub(super) types: &'data [u8],
     /// The string section.
@@ -128,7 +128,7 @@ pub struct Array {
 impl<'data> Btf<'data> {
     /// Byte order of the machine that the types are of, which the windows of bitfields depend on.
     pub fn endian(&self) -> Endian {
-        self.target_endian
+        self.endian
     }
 
     /// Number of types, void and the base's included; the first id that does not exist.
@@ -190,12 +190,12 @@ impl<'data> Btf<'data> {
                 name_off: 0,
                 info: 0,
                 size_or_type: 0,
-                endian: self.endian,
+                endian: self.encoding,
                 tail: &[],
             });
         }
         let btf = self.owner(id)?;
-        Type::read(btf.record_at(id.0 - btf.start_id)?, btf.endian)
+        Type::read(btf.record_at(id.0 - btf.start_id)?, btf.encoding)
     }
 
     /// The bytes of the record of type `id`; `None` for void.

@@ -30,6 +30,28 @@ pub struct KernelFiles {
     pub defects: Vec<InputError>,
 }
 
+/// A kernel's BTF, parsed but not indexed.
+#[derive(Debug)]
+pub struct KernelBtf<'a> {
+    /// The BTF of vmlinux.
+    pub vmlinux: Arc<Btf<'a>>,
+    /// Its bytes.
+    pub vmlinux_bytes: &'a [u8],
+    /// Modules, in order.
+    pub modules: Vec<ModuleBtf<'a>>,
+}
+
+/// A module's BTF.
+#[derive(Debug)]
+pub struct ModuleBtf<'a> {
+    /// The module's name.
+    pub name: &'a str,
+    /// Its BTF, split on that of vmlinux.
+    pub btf: Btf<'a>,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
 /// One module's file.
 #[derive(Debug)]
 pub struct ModuleFile {
@@ -96,6 +118,27 @@ impl KernelFiles {
             }
         }
         Ok((kernel, defects))
+    }
+
+    /// Parses the kernel's BTF and does not index it. A module whose BTF does not parse is left out and returned.
+    ///
+    /// # Errors
+    /// [`InputError`] if the BTF of vmlinux is defective.
+    pub fn parse_btf(&self) -> Result<(KernelBtf<'_>, Vec<InputError>), InputError> {
+        let vmlinux = self.parse_vmlinux().map_err(|error| InputError::defective_btf(&self.path, &error))?;
+        let vmlinux = Arc::new(with_size(vmlinux, self.vmlinux.pointer_size));
+        let (mut modules, mut defects) = (Vec::new(), Vec::new());
+        for module in &self.modules {
+            match Btf::parse_split(module.bytes.btf(), Arc::clone(&vmlinux)) {
+                Ok(btf) => modules.push(ModuleBtf {
+                    name: &module.name,
+                    btf: with_size(btf, module.bytes.pointer_size),
+                    bytes: module.bytes.btf(),
+                }),
+                Err(error) => defects.push(InputError::defective_btf(&module.path, &error).of_module()),
+            }
+        }
+        Ok((KernelBtf { vmlinux, vmlinux_bytes: self.vmlinux.btf(), modules }, defects))
     }
 
     fn parse_vmlinux(&self) -> Result<Btf<'_>, crate::btf::BtfError> {

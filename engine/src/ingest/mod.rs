@@ -6,11 +6,13 @@
 
 mod container;
 mod error;
+mod facts;
 mod kernel;
 
 pub use container::{BtfBytes, looks_like_kernel, looks_like_object};
 pub use error::{InputCode, InputError};
-pub use kernel::{KernelFiles, KernelSource, ModuleFile};
+pub use facts::facts_of;
+pub use kernel::{KernelBtf, KernelFiles, KernelSource, ModuleBtf, ModuleFile};
 
 use std::fs::File;
 use std::io::{Read, Take};

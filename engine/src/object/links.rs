@@ -2,6 +2,7 @@
 //!
 //! Source: `bpf_program__record_reloc`, libbpf; spec 3.1.
 
+use hashbrown::HashSet;
 use object::elf::{
     Rel64, SHN_LORESERVE, SHN_UNDEF, STB_GLOBAL, STB_LOCAL, STB_WEAK, STT_FUNC, STT_NOTYPE, STT_SECTION,
 };
@@ -24,6 +25,14 @@ pub(super) enum Role {
     Data,
     /// `.maps`.
     Maps,
+}
+
+/// What relocations are about: number of the executable section, and offset of the instruction in **bytes**.
+pub(super) fn places(sections: &Sections<'_>) -> HashSet<(usize, u64)> {
+    let of = |&(code, rels): &(usize, &[Rel64<Endianness>])| {
+        rels.iter().map(|it| (code, it.r_offset(sections.elf_endian))).collect::<Vec<_>>()
+    };
+    sections.code_rels.iter().flat_map(of).collect()
 }
 
 /// The first relocation that libbpf would refuse the object for.

@@ -180,6 +180,7 @@ impl<'data> Object<'data> {
         }
         refused = refused.or_else(|| links::check(&sections));
         let callees = calls::callees(&sections);
+        let linked = links::places(&sections);
         let Sections { code, programs, btf_ext_at, shares_bytes, .. } = sections;
         let mut object = Self {
             file: data,
@@ -202,7 +203,17 @@ impl<'data> Object<'data> {
             object.lines = ext.line_blocks(&btf);
             object.read_relocs(&btf, &ext);
         }
+        object.shares_bytes |= object.core_part.is_some_and(|part| part.shares_bytes)
+            || object.relocs.iter().any(|it| object.is_linked(it, &linked));
         Ok(object)
+    }
+
+    /// Whether one of `linked`, the [places](links::places) of ELF relocations, is the instruction of a record.
+    fn is_linked(&self, reloc: &Reloc<'data>, linked: &HashSet<(usize, u64)>) -> bool {
+        let Some(code) = reloc.program.and(reloc.code) else { return false };
+        let (first, second) = (u64::from(reloc.insn_off), u64::from(reloc.insn_off) + INSN_LEN as u64);
+        let has_second = self.insn_bytes(reloc).len() > INSN_LEN;
+        linked.contains(&(code, first)) || has_second && linked.contains(&(code, second))
     }
 
     fn read_relocs(&mut self, btf: &Arc<Btf<'data>>, ext: &BtfExt<'data>) {
@@ -289,9 +300,10 @@ impl<'data> Object<'data> {
         Some((self.core_part?, usize::try_from(self.btf_ext_at).ok()?))
     }
 
-    /// Whether instructions or records have bytes of the file in common with something else.
+    /// Whether instructions or records have bytes of the file in common with something else, or instructions of
+    /// records are what ELF relocations are about.
     pub(crate) fn shares_bytes(&self) -> bool {
-        self.shares_bytes || self.core_part.is_some_and(|part| part.shares_bytes)
+        self.shares_bytes
     }
 
     /// Byte order of the object.

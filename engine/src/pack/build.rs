@@ -165,6 +165,9 @@ struct NewRoot {
     shape: u32,
 }
 
+/// Modules by ABI and name, (kernel, module), ascending.
+type ModulesByName = HashMap<(Abi, String), Vec<(u32, u32)>>;
+
 /// What is kept of the kernels within the window.
 #[derive(Default)]
 struct Recent {
@@ -174,8 +177,8 @@ struct Recent {
     modules: HashMap<u32, Unit>,
     /// First and number of modules of each kernel.
     modules_of: HashMap<u32, (u32, u32)>,
-    /// Modules by ABI and name, (kernel, module), ascending; filled when the first module comes.
-    by_name: Option<HashMap<(Abi, String), Vec<(u32, u32)>>>,
+    /// Filled when the first module comes.
+    by_name: Option<ModulesByName>,
 }
 
 /// One unit as it stands in the pack.
@@ -412,7 +415,7 @@ impl<'p> Builder<'p> {
         };
         let marks = (store.mark(), self.new_roots.len());
         let taken = self.take_with(&mut store, parts, source, memo);
-        if !matches!(taken, Ok(_)) {
+        if taken.is_err() {
             self.rewind(&mut store, marks);
         }
         if let Some(slot) = self.stores.get_mut(parts.abi.slot()) {
@@ -586,8 +589,8 @@ impl<'p> Builder<'p> {
         Ok(bases.collect())
     }
 
-    fn old_modules(&self, oldest: u32) -> Result<HashMap<(Abi, String), Vec<(u32, u32)>>, PackError> {
-        let mut by_name: HashMap<(Abi, String), Vec<(u32, u32)>> = HashMap::new();
+    fn old_modules(&self, oldest: u32) -> Result<ModulesByName, PackError> {
+        let mut by_name = ModulesByName::new();
         let Some(pack) = self.pack else { return Ok(by_name) };
         for kernel in oldest..self.first_kernel {
             let (_, record) = pack.kernel_record(kernel)?;

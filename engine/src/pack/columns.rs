@@ -33,7 +33,7 @@ pub(super) struct Column {
     /// Base of each unit, or [`NO_UNIT`].
     bases: Vec<u32>,
     known: HashMap<u32, Values>,
-    /// Last unit that inherits from each; empty if values are to be kept.
+    /// Last unit that inherits from each: after it, values are forgotten.
     last_heirs: HashMap<u32, u32>,
 }
 
@@ -52,16 +52,10 @@ impl Columns {
         Self::read(pack, &wanted_vmlinux, &wanted_modules)
     }
 
-    /// Reads everything. Units have to be asked for in order: values that no later unit inherits are forgotten.
+    /// Reads everything. Units are to be asked for in order: what is forgotten by then has to be worked out again.
     pub(super) fn all(pack: &Pack<'_>) -> Result<Self, PackError> {
         let wanted = |count: u32| vec![true; count as usize];
-        let mut this = Self::read(pack, &wanted(pack.kernel_count()), &wanted(pack.module_count()))?;
-        for column in [&mut this.vmlinux, &mut this.modules] {
-            let heirs = (0..).zip(&column.bases).filter(|it| *it.1 != NO_UNIT);
-            column.last_heirs = heirs.map(|(unit, &base)| (base, unit)).collect();
-            column.last_heirs.insert(NO_UNIT, NO_UNIT);
-        }
-        Ok(this)
+        Self::read(pack, &wanted(pack.kernel_count()), &wanted(pack.module_count()))
     }
 
     fn read(pack: &Pack<'_>, vmlinux: &[bool], modules: &[bool]) -> Result<Self, PackError> {
@@ -127,7 +121,9 @@ fn push(
 impl Column {
     fn new(mut changes: Vec<(u32, u32, u32)>, bases: Vec<u32>) -> Self {
         changes.sort_unstable();
-        Self { changes, bases, known: HashMap::new(), last_heirs: HashMap::new() }
+        let heirs = (0..).zip(&bases).filter(|it| *it.1 != NO_UNIT);
+        let last_heirs = heirs.map(|(unit, &base)| (base, unit)).collect();
+        Self { changes, bases, known: HashMap::new(), last_heirs }
     }
 
     /// What a unit has, by root. It has to be one that was read.
@@ -152,8 +148,8 @@ impl Column {
             }
             self.known.insert(unit, values);
         }
-        let is_kept = self.last_heirs.is_empty() || self.last_heirs.contains_key(&unit);
-        let values = if is_kept { self.known.get(&unit).cloned() } else { self.known.remove(&unit) };
+        let has_heirs = self.last_heirs.contains_key(&unit);
+        let values = if has_heirs { self.known.get(&unit).cloned() } else { self.known.remove(&unit) };
         values.ok_or(PackError::damaged("a unit's values are not there"))
     }
 

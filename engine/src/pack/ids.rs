@@ -104,20 +104,20 @@ impl<'data> Ids<'data> {
 
     /// All entries, in order.
     pub(super) fn entries(self) -> Entries<'data> {
-        self.from_block(0)
+        self.entries_from(0)
     }
 
     /// Ids of the types of one root, in order.
     pub(super) fn of_root(self, root: u32) -> impl Iterator<Item = Result<u32, PackError>> + 'data {
         let first_root = |entry: &[u8; IDS_INDEX_LEN]| u32_at(entry, 0).unwrap_or(u32::MAX);
         let block = self.index.partition_point(|entry| first_root(entry) < root).saturating_sub(1);
-        self.from_block(block)
+        self.entries_from(block)
             .skip_while(move |it| it.as_ref().is_ok_and(|&(it, _)| it < root))
             .take_while(move |it| it.as_ref().map_or(true, |&(it, _)| it == root))
             .map(|it| it.map(|(_, id)| id))
     }
 
-    fn from_block(self, block: usize) -> Entries<'data> {
+    fn entries_from(self, block: usize) -> Entries<'data> {
         Entries { ids: self, at: block * IDS_BLOCK, nibble: 0, last: (0, 0) }
     }
 }

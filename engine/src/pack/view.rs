@@ -213,7 +213,7 @@ fn table<const LEN: usize>(bytes: &[u8]) -> Result<&[[u8; LEN]], PackError> {
 fn sections<'data>(bytes: &'data [u8], link: Link) -> Result<(Vec<Section<'data>>, Link), PackError> {
     let damaged = || PackError::damaged("a directory is broken");
     let range = |off: u64, len: u64, end: u64| {
-        if off % 8 != 0 || off < HEADER_LEN as u64 || off.checked_add(len)? > end {
+        if !off.is_multiple_of(8) || off < HEADER_LEN as u64 || off.checked_add(len)? > end {
             return None;
         }
         bytes.get(usize::try_from(off).ok()?..usize::try_from(off + len).ok()?)

@@ -1,0 +1,359 @@
+//! `btfleet pack`: fleet packs built and looked into.
+
+use std::path::Path;
+
+use btfleet_engine::batch::Batch;
+use btfleet_engine::ingest::{KernelFiles, KernelSource, facts_of};
+use btfleet_engine::pack::{
+    self, Added, Builder, Facts, KernelEntry, NewKernel, NewModule, Pack, PackError, PackFile, Written,
+};
+use serde::Serialize;
+
+use crate::args::{Format, PackAddArgs, PackCommand};
+use crate::inputs;
+use crate::output::{Exit, Failure, HEAD, Output, message, paint, plural, progress_of};
+use crate::rows::{hex, push_line};
+
+/// Kernels that are in memory at once, for each thread.
+const KERNELS_PER_THREAD: usize = 4;
+
+pub(crate) fn run(command: &PackCommand) -> Result<Exit, Failure> {
+    match command {
+        PackCommand::Add(args) => add(args),
+        PackCommand::Ls { pack, format } => list(pack, *format),
+        PackCommand::Verify { pack } => verify(pack),
+        PackCommand::Rm { pack, names } => {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let written = pack::remove(pack, &names, &|| on_wait(pack)).map_err(failed(pack))?;
+            summary(&format!("{} removed", plural(names.len(), "name")), written)
+        }
+        PackCommand::Compact { pack } => {
+            summary("compacted", pack::compact(pack, &|| on_wait(pack)).map_err(failed(pack))?)
+        }
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(PackError) -> Failure {
+    let path = path.display().to_string();
+    move |error| match error {
+        PackError::NoSuchName { .. } => Failure::Usage(format!("{path}: {error}")),
+        _ => Failure::System(format!("{path}: {error}")),
+    }
+}
+
+fn on_wait(path: &Path) {
+    message(&format!("btfleet: {}: another process is writing to the pack, waiting for it", path.display()));
+}
+
+fn summary(what: &str, written: Written) -> Result<Exit, Failure> {
+    let mut out = Output::new();
+    out.line(&format!("{what}; {} written, the pack has {}", size(written.written), size(written.len)))?;
+    out.finish()?;
+    Ok(Exit::Fine)
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} bytes"),
+        10_000..10_000_000 => format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100),
+        _ => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
+    }
+}
+
+/// What became of the kernels of a run.
+#[derive(Default)]
+struct Counts {
+    new: usize,
+    aliases: usize,
+    known: usize,
+    failed: usize,
+}
+
+/// Why the kernels of a run could not be added.
+struct Stopped(PackError);
+
+impl From<PackError> for Stopped {
+    fn from(error: PackError) -> Self {
+        Self(error)
+    }
+}
+
+fn add(args: &PackAddArgs) -> Result<Exit, Failure> {
+    let batch = Batch::new(args.jobs).map_err(Failure::System)?;
+    let found = inputs::kernels(&args.kernels)?;
+    if args.name.is_some() && found.inputs.len() != 1 {
+        return Err(Failure::Usage(format!("--name is for one kernel, these are {}", found.inputs.len())));
+    }
+    if found.skipped > 0 {
+        message(&format!("{} skipped", plural(found.skipped, "other file")));
+    }
+    if found.inputs.is_empty() && found.errors.is_empty() {
+        return Err(Failure::Usage("no kernel was found there".into()));
+    }
+    let mut counts = Counts { failed: found.errors.len(), ..Counts::default() };
+    let (sources, packs) = inputs::apart(found.inputs);
+    for pack in packs {
+        let pack = pack.display();
+        message(&format!("btfleet: {pack}: not added: it is a pack; add the kernels that it was made of"));
+        counts.failed += 1;
+    }
+    for error in &found.errors {
+        message(&format!("btfleet: {error}"));
+    }
+    let worked = pack::update(&args.pack, &|| on_wait(&args.pack), |builder| -> Result<(), Stopped> {
+        add_all(args, &batch, &sources, builder, &mut counts)
+    });
+    let ((), written) = worked.map_err(|Stopped(error)| failed(&args.pack)(error))?;
+    let mut parts = vec![format!("{} added", plural(counts.new, "kernel"))];
+    for (count, what) in [
+        (counts.aliases, "under a further name"),
+        (counts.known, "there already"),
+        (counts.failed, "not added"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    summary(&parts.join(", "), written)?;
+    Ok(if counts.failed == 0 { Exit::Fine } else { Exit::NotJudged })
+}
+
+/// Reads and parses some kernels at a time in parallel, and adds them in order.
+fn add_all(
+    args: &PackAddArgs,
+    batch: &Batch,
+    sources: &[KernelSource],
+    builder: &mut Builder<'_>,
+    counts: &mut Counts,
+) -> Result<(), Stopped> {
+    let bar = progress_of(sources.len(), "kernels");
+    for sources in sources.chunks(batch.threads() * KERNELS_PER_THREAD) {
+        let files = batch.map(sources, KernelFiles::read);
+        let parsed = batch.map(&files, |files| match files {
+            Ok(files) => files.parse_btf().map(|(btf, defects)| (files, btf, defects)),
+            Err(error) => Err(error.clone()),
+        });
+        for (source, parsed) in sources.iter().zip(parsed) {
+            bar.inc(1);
+            let (files, btf, defects) = match parsed {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    message(&format!("btfleet: {error}"));
+                    counts.failed += 1;
+                    continue;
+                }
+            };
+            let defects: Vec<_> = files.defects.iter().chain(&defects).collect();
+            for defect in &defects {
+                message(&format!("btfleet: {defect}"));
+            }
+            counts.failed += usize::from(!defects.is_empty());
+            let name = args.name.as_deref().unwrap_or(&source.name);
+            let modules =
+                btf.modules.iter().map(|it| NewModule { name: it.name, btf: &it.btf, bytes: it.bytes });
+            let added = builder.add(&NewKernel {
+                name,
+                facts: &facts(args, source),
+                vmlinux: &btf.vmlinux,
+                vmlinux_bytes: btf.vmlinux_bytes,
+                modules: modules.collect(),
+            })?;
+            match added {
+                Added::New => counts.new += 1,
+                Added::Known => counts.known += 1,
+                Added::AliasOf(first) => {
+                    message(&format!("{name}: the same as {first}"));
+                    counts.aliases += 1;
+                }
+                Added::Refused(refusal) => {
+                    message(&format!("btfleet: {name}: not added: {refusal}"));
+                    counts.failed += 1;
+                }
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn facts(args: &PackAddArgs, source: &KernelSource) -> Facts {
+    let mut facts = facts_of(&source.vmlinux);
+    let given = [
+        (&args.release, &mut facts.release),
+        (&args.distribution, &mut facts.distribution),
+        (&args.arch, &mut facts.architecture),
+        (&args.flavour, &mut facts.flavour),
+    ];
+    for (given, fact) in given {
+        if let Some(given) = given {
+            fact.clone_from(given);
+        }
+    }
+    facts.external |= args.external;
+    facts
+}
+
+fn verify(path: &Path) -> Result<Exit, Failure> {
+    let file = PackFile::open(path).map_err(failed(path))?;
+    let pack = file.view().map_err(failed(path))?;
+    pack::verify(&pack).map_err(failed(path))?;
+    let mut out = Output::new();
+    out.line(&format!("{} in {}: all is well", kernels_of(&pack), size(pack.len())))?;
+    out.finish()?;
+    Ok(Exit::Fine)
+}
+
+fn kernels_of(pack: &Pack<'_>) -> String {
+    let modules = plural(pack.module_count() as usize, "module");
+    format!("{} with {modules}", plural(pack.kernel_count() as usize, "kernel"))
+}
+
+#[derive(Serialize)]
+struct KernelRow<'a> {
+    v: u32,
+    t: &'static str,
+    names: &'a [&'a str],
+    content: String,
+    source: &'a str,
+    release: &'a str,
+    distribution: &'a str,
+    arch: &'a str,
+    flavour: &'a str,
+    external: bool,
+    byte_order: &'static str,
+    pointer_size: u32,
+    modules: Vec<&'a str>,
+    types: u64,
+    raw_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct PackEndRow {
+    v: u32,
+    t: &'static str,
+    complete: bool,
+    kernels: usize,
+    modules: u64,
+    types: u64,
+    distinct_types: u64,
+    raw_bytes: u64,
+    pack_bytes: u64,
+    segments: usize,
+}
+
+fn types_of(kernel: &KernelEntry<'_>) -> u64 {
+    let own = kernel.modules.iter().map(|it| u64::from(it.type_count.saturating_sub(kernel.type_count)));
+    u64::from(kernel.type_count.saturating_sub(1)) + own.sum::<u64>()
+}
+
+fn list(path: &Path, format: Format) -> Result<Exit, Failure> {
+    let file = PackFile::open(path).map_err(failed(path))?;
+    let pack = file.view().map_err(failed(path))?;
+    let kernels = pack.kernels().map_err(failed(path))?;
+    let mut abis: Vec<_> = kernels.iter().map(|it| it.abi).collect();
+    abis.sort_unstable();
+    abis.dedup();
+    let distinct =
+        abis.iter().filter_map(|abi| pack.btf(*abi)).map(|it| u64::from(it.type_count()) - 1).sum();
+    let end = PackEndRow {
+        v: 1,
+        t: "end",
+        complete: true,
+        kernels: kernels.len(),
+        modules: pack.module_count().into(),
+        types: kernels.iter().map(types_of).sum(),
+        distinct_types: distinct,
+        raw_bytes: kernels.iter().map(|it| it.raw_len).sum(),
+        pack_bytes: pack.len(),
+        segments: pack.segment_count(),
+    };
+    let mut out = Output::new();
+    match format {
+        Format::Jsonl => {
+            let mut lines = Vec::new();
+            for kernel in &kernels {
+                push_line(&mut lines, &row(kernel));
+            }
+            push_line(&mut lines, &end);
+            out.write(&lines)?;
+        }
+        Format::Table => table(&mut out, &pack, &kernels, &end)?,
+    }
+    out.finish()?;
+    Ok(Exit::Fine)
+}
+
+fn row<'a>(kernel: &'a KernelEntry<'a>) -> KernelRow<'a> {
+    let facts = &kernel.facts;
+    KernelRow {
+        v: 1,
+        t: "kernel",
+        names: &kernel.names,
+        content: hex(&kernel.content),
+        source: &facts.source,
+        release: &facts.release,
+        distribution: &facts.distribution,
+        arch: &facts.architecture,
+        flavour: &facts.flavour,
+        external: facts.external,
+        byte_order: match kernel.abi.endian() {
+            btfleet_engine::format::Endian::Little => "little",
+            btfleet_engine::format::Endian::Big => "big",
+        },
+        pointer_size: kernel.abi.pointer_size(),
+        modules: kernel.modules.iter().map(|it| it.name).collect(),
+        types: types_of(kernel),
+        raw_bytes: kernel.raw_len,
+    }
+}
+
+fn table(
+    out: &mut Output,
+    pack: &Pack<'_>,
+    kernels: &[KernelEntry<'_>],
+    end: &PackEndRow,
+) -> Result<(), Failure> {
+    let head = ["name", "release", "distribution", "arch", "flavour", "modules", "types", "raw"];
+    let mut lines = vec![head.map(str::to_owned)];
+    for kernel in kernels {
+        let facts = &kernel.facts;
+        let known = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        lines.push([
+            kernel.names.join(" = "),
+            known(&facts.release),
+            known(&facts.distribution),
+            known(&facts.architecture),
+            known(&facts.flavour),
+            kernel.modules.len().to_string(),
+            types_of(kernel).to_string(),
+            size(kernel.raw_len),
+        ]);
+    }
+    let mut widths = [0; 8];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for (number, line) in lines.iter().enumerate() {
+        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
+            0..5 => format!("{cell:width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        let text = cells.collect::<Vec<_>>().join("  ");
+        out.line(&if number == 0 { paint(HEAD, &text) } else { text })?;
+    }
+    let percent = end.pack_bytes.saturating_mul(1000).checked_div(end.raw_bytes).unwrap_or(0);
+    out.line(&format!(
+        "{}: {} types, {} of them distinct; {} of BTF in {} ({}.{} %), {}",
+        kernels_of(pack),
+        end.types,
+        end.distinct_types,
+        size(end.raw_bytes),
+        size(end.pack_bytes),
+        percent / 10,
+        percent % 10,
+        plural(end.segments, "segment"),
+    ))
+}
