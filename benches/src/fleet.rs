@@ -1,21 +1,25 @@
-//! btfleet's batch engine: many objects on many kernels that are loaded before.
+//! btfleet's batch engine: many objects on many kernels that are loaded before, from files of their own or from a pack.
 
 use std::collections::HashSet;
+use std::fs;
 use std::hint::black_box;
+use std::path::Path;
+use std::time::Duration;
 
 use btfleet_engine::batch::{Batch, Folded, Run};
 use btfleet_engine::dialect::Loader;
 use btfleet_engine::fleet::{Fleet, Modules, Selection};
 use btfleet_engine::format::btf_ext::RelocKind;
-use btfleet_engine::kernel::Kernel;
+use btfleet_engine::kernel::{Kernel, PackSource};
 use btfleet_engine::object::Object;
+use btfleet_engine::pack::{self, Facts, NewKernel, PackFile};
 use btfleet_engine::query::{Query, Root};
 use btfleet_engine::resolve::Outcome;
 
 use crate::answer::Answer;
 use crate::btfleet::answer;
 use crate::clock::{Stopwatch, Time};
-use crate::workload::File;
+use crate::workload::{File, at};
 
 /// What each phase took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,8 +71,55 @@ pub struct Distinct {
 ///
 /// # Errors
 /// If one is refused.
-pub fn load<'k>(kernels: impl Iterator<Item = &'k File>) -> Result<Vec<Kernel<'k>>, String> {
-    kernels.map(|it| Kernel::parse(&it.data).map_err(|error| format!("{}: {error}", it.name))).collect()
+pub fn load<'k>(kernels: &[&'k File]) -> Result<Vec<Kernel<'k>>, String> {
+    let parsed =
+        kernels.iter().map(|it| Kernel::parse(&it.data).map_err(|error| format!("{}: {error}", it.name)));
+    parsed.collect()
+}
+
+/// Writes a pack of kernels that are loaded. Returns its length and what it took to build it, without writing.
+///
+/// # Errors
+/// If a kernel cannot be packed, or the file cannot be written.
+pub fn write_pack(path: &Path, files: &[&File], kernels: &[Kernel<'_>]) -> Result<(usize, Time), String> {
+    let facts = Facts::default();
+    let new: Vec<NewKernel<'_, '_>> = files
+        .iter()
+        .zip(kernels)
+        .map(|(file, kernel)| NewKernel {
+            name: &file.name,
+            facts: &facts,
+            vmlinux: &kernel.vmlinux.btf,
+            vmlinux_bytes: &file.data,
+            modules: Vec::new(),
+        })
+        .collect();
+    let watch = Stopwatch::new();
+    let (bytes, _) = pack::build(&new).map_err(|error| error.to_string())?;
+    let took = watch.time();
+    fs::write(path, &bytes).map_err(|error| at(path, &error))?;
+    Ok((bytes.len(), took))
+}
+
+/// Opens a pack and hands its kernels to `work`, with what opening took.
+///
+/// # Errors
+/// If the pack cannot be opened or is damaged, or what `work` says.
+pub fn with_pack<T>(
+    path: &Path,
+    work: impl FnOnce(Time, &[Kernel<'_>]) -> Result<T, String>,
+) -> Result<T, String> {
+    let watch = Stopwatch::new();
+    let file = PackFile::open(path).map_err(|error| error.to_string())?;
+    let view = file.view().map_err(|error| error.to_string())?;
+    let (source, kernels) = PackSource::kernels(view).map_err(|error| error.to_string())?;
+    let took = watch.time();
+    let kernels: Vec<Kernel<'_>> = kernels.into_iter().map(|(_, kernel)| kernel).collect();
+    let result = work(took, &kernels)?;
+    match source.damage() {
+        Some(damage) => Err(damage.to_string()),
+        None => Ok(result),
+    }
 }
 
 /// From objects' bytes to all rows in memory. `look` gets the rows, outside of the time.
@@ -96,6 +147,17 @@ pub fn round<T>(
     black_box(expand(rows, kernels.len()));
     let expand = watch.time();
     Ok((Phases { parse, resolve, fold, expand }, look(rows)?))
+}
+
+/// Time of each object by itself on all kernels, from its bytes to every row.
+///
+/// # Errors
+/// If an object is refused.
+pub fn one_by_one(files: &[&File], kernels: &[Kernel<'_>]) -> Result<Vec<Duration>, String> {
+    files
+        .iter()
+        .map(|file| Ok(round(&Batch::SEQUENTIAL, &[file], kernels, |_| Ok(()))?.0.total().cpu))
+        .collect()
 }
 
 // The phases are functions that are not inlined, so that profiles can be limited to them.

@@ -6,6 +6,7 @@
 //! * [`machine`]: what it was measured on, and the memory of processes.
 //! * [`btfleet`], [`libbpf`], [`aya`]: the peers. Each prepares what is not measured, and does one round. [`fleet`]:
 //!   btfleet's batch engine on many kernels at once.
+//! * [`scaling`]: how that grows; [`plot`]: its picture.
 //!
 //! All Rust code allocates with mimalloc, as the `btfleet` program does; libbpf with the C library's `malloc`.
 
@@ -16,6 +17,8 @@ pub mod clock;
 pub mod fleet;
 pub mod libbpf;
 pub mod machine;
+pub mod plot;
+pub mod scaling;
 pub mod set;
 pub mod stats;
 pub mod workload;

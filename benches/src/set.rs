@@ -25,11 +25,12 @@ pub struct Set {
 }
 
 impl Set {
-    /// Reads what the list `benches/sets/<name>.tsv` names from `dir`. What is missing is left out.
+    /// Reads what the list `benches/sets/<name>.tsv` names from `dir`, of `kinds` only: `object`, `kernel`, `series`. What
+    /// is missing is left out.
     ///
     /// # Errors
     /// If there is no such list, or a line of it is no row.
-    pub fn named(name: &str, dir: &Path) -> Result<Self, String> {
+    pub fn named(name: &str, dir: &Path, kinds: &[&str]) -> Result<Self, String> {
         let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("sets").join(name).with_extension("tsv");
         let text = fs::read_to_string(&list).map_err(|error| at(&list, &error))?;
         let mut set = Self::default();
@@ -44,6 +45,9 @@ impl Set {
                 "series" => &mut set.series,
                 _ => return Err(format!("{}: unknown kind: {line}", list.display())),
             };
+            if !kinds.contains(&kind) {
+                continue;
+            }
             match fs::read(dir.join(path)) {
                 Ok(data) if hex(&Sha256::digest(&data)) == sum => {
                     files.push(File { name: path.to_owned(), data });
@@ -59,21 +63,23 @@ impl Set {
     ///
     /// # Errors
     /// The path and the system's message if something cannot be read.
-    pub fn read(objects: &Path, kernels: &Path) -> Result<Self, String> {
+    pub fn read(objects: &Path, kernels: Option<&Path>) -> Result<Self, String> {
         let objects = files(objects, |data| data.starts_with(b"\x7fELF\x02\x01"))?;
-        let kernels = files(kernels, |data| data.starts_with(&[0x9f, 0xeb]))?;
+        let raw_btf = |data: &[u8]| data.starts_with(&[0x9f, 0xeb]);
+        let kernels = kernels.map_or(Ok(Vec::new()), |it| files(it, raw_btf))?;
         Ok(Self { objects, kernels, ..Self::default() })
-    }
-
-    /// `count` objects and kernels of this set, evenly spread. Numbers into [`Set::objects`] and [`Set::kernels`].
-    pub fn spread(all: usize, count: usize) -> Vec<usize> {
-        (0..count.min(all)).map(|it| it * all / count.max(1)).collect()
     }
 
     /// Bytes of all kernels.
     pub fn kernels_len(&self) -> usize {
         self.kernels.iter().map(|it| it.data.len()).sum()
     }
+}
+
+/// `count` items, evenly spread, so that a small part looks like the whole.
+pub fn spread<T: Copy>(items: &[T], count: usize) -> Vec<T> {
+    let places = (0..count).map(|it| it * items.len() / count);
+    places.filter_map(|it| items.get(it).copied()).collect()
 }
 
 /// The files below a folder or in a list that `wanted` holds for, by path.
