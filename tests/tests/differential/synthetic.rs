@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use btfleet_engine::batch::outcomes;
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
-use btfleet_engine::resolve::{Fold, Modules, Outcome};
+use btfleet_engine::resolve::Outcome;
 use btfleet_tests::oracle::{Options, Oracle, OracleError, extract};
 use btfleet_workloads::generate::{self, generate};
 
@@ -87,7 +90,7 @@ fn check(trim: bool) {
             }
             let options = Options { log: true, compare_pruning: true };
             let answers = oracle.relocate(&extracted.program, options).expect("answers");
-            let outcomes: Vec<Outcome> = Fold::new(&object, &kernel, Modules::All).run(|_| true);
+            let outcomes: Vec<Outcome> = outcomes(Loader::Libbpf, &object, &kernel, Modules::All, |_| true);
             assert_eq!(outcomes.len(), answers.len(), "{name}");
             for ((reloc, outcome), answer) in object.relocs().iter().zip(&outcomes).zip(&answers) {
                 records += 1;

@@ -131,15 +131,13 @@ impl<'data> Questions<'data> {
                 facts.shapes.push(shapes.of(id));
             }
         }
-        let mut budget = Budget::new();
         for (key, query, kind) in &self.list {
             let candidates: Vec<TypeId> =
                 kernel.vmlinux_candidates(&query.root).into_iter().map(|it| it.id).collect();
             let of_root = || candidates.iter().fold(0, |hash, &id| fold(hash, shapes.of(id)));
             facts.roots.entry(root_key(&query.root)).or_insert_with(of_root);
             let answer = candidates.iter().fold(0, |hash, &id| {
-                budget.next_record();
-                let found = on_candidate(&Rules::LIBBPF, query, *kind, btf, id, &mut budget);
+                let found = on_candidate(&Rules::LIBBPF, query, *kind, btf, id, &mut Budget::new());
                 let value = match found {
                     // A type's id is another one in every kernel.
                     Ok(Match::Found(_)) if *kind == RelocKind::TypeIdTarget => 1,
