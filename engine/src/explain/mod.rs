@@ -71,7 +71,7 @@ pub struct Side {
 /// One type of the kernel that was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CandidateReport {
-    /// Its id.
+    /// Its id in the kernel's own BTF.
     pub id: TypeId,
     /// Its name as C writes it, flavor included.
     pub name: String,
@@ -196,17 +196,21 @@ impl Asker<'_, '_, '_> {
     fn candidates(&self) -> Vec<(Candidate, CandidateReport)> {
         let Some(query) = self.query() else { return Vec::new() };
         let vmlinux = self.kernel.vmlinux_candidates(&query.root);
-        let all: Vec<Candidate> = if vmlinux.is_empty() {
-            self.kernel.module_candidates(&query.root).flatten().collect()
-        } else {
-            vmlinux.to_vec()
-        };
+        let ids = self.kernel.vmlinux.ids(&query.root);
+        let mut all: Vec<(Candidate, TypeId)> = vmlinux.into_iter().zip(ids).collect();
+        if all.is_empty() {
+            for candidates in self.kernel.module_candidates(&query.root) {
+                let module = candidates.first().and_then(|it| self.kernel.modules.get(it.module? as usize));
+                let ids = module.map(|it| it.indexed.ids(&query.root)).unwrap_or_default();
+                all.extend(candidates.into_iter().zip(ids));
+            }
+        }
         all.into_iter()
-            .map(|candidate| {
+            .map(|(candidate, id)| {
                 let btf = self.kernel.btf_of(candidate);
                 let module = candidate.module.and_then(|it| self.kernel.modules.get(it as usize));
                 let report = CandidateReport {
-                    id: candidate.id,
+                    id,
                     name: btf.type_name(candidate.id),
                     module: module.map(|it| it.name.clone()),
                     state: self.state(query, candidate, btf),
