@@ -5,13 +5,15 @@
 
 use hashbrown::{HashMap, HashTable};
 
-use super::columns::{Columns, Row, Values, rows};
+use super::columns::{Columns, Row, Values, rows_by_root};
 use super::format::{
     Abi, KernelRecord, ListRef, ModuleRecord, NO_UNIT, SectionKind, root_key, to_u32, words,
 };
+use super::ids::{Entries, IDS_CHAIN};
 use super::intern::{Mark, Memo, Store, form, is_form};
 use super::lists;
 use super::roots::{self, Change};
+use super::view::UnitNumber;
 use super::{Facts, Pack, PackError, Refusal};
 use crate::btf::{Btf, NameHash, TypeId, essential_name};
 use crate::format::btf::Kind;
@@ -188,6 +190,26 @@ struct Unit {
     sequence: Vec<(u32, u32)>,
     /// Its values, by root.
     values: Values,
+    /// Its types that are roots, (root, id), ascending.
+    entries: Entries,
+    /// Ids bases that its ids depend on.
+    ids_depth: u32,
+}
+
+impl Unit {
+    /// Reads a unit of the pack.
+    fn read(pack: &Pack<'_>, unit: UnitNumber, values: Values) -> Result<Self, PackError> {
+        let mut rows = rows_by_root(pack, unit, &values)?;
+        let entries = rows.iter().map(|row| (row.root, row.id)).collect();
+        rows.sort_by_key(|row| row.id);
+        Ok(Self { sequence: sequence(&rows), values, entries, ids_depth: pack.ids_depth(unit)? })
+    }
+}
+
+/// Where a unit's ids are: offset of its part of IDS, and its ids base.
+struct IdsPlace {
+    off: u64,
+    base: u32,
 }
 
 /// One unit that is to be added: its types that are roots, as (id in its BTF, id in the BTF that it is read from).
@@ -478,18 +500,17 @@ impl<'p> Builder<'p> {
             units.push(interner.rows(&source, memo, known, new_roots, by_root)?);
         }
         let mut units = units.into_iter();
-        let (ids_off, ids_count) =
-            self.finish_unit(store, false, number, base, units.next().unwrap_or_default())?;
+        let ids = self.finish_unit(store, false, number, base, units.next().unwrap_or_default())?;
         let first_module = self.module_count;
         for ((part, base), rows) in parts.modules.iter().zip(module_bases).zip(units) {
             let unit = self.module_count;
-            let (ids_off, ids_count) = self.finish_unit(store, true, unit, base, rows)?;
+            let ids = self.finish_unit(store, true, unit, base, rows)?;
             let record = ModuleRecord {
                 kernel: number,
                 base: base.unwrap_or(NO_UNIT),
                 type_count: part.type_count,
-                ids_count,
-                ids_off,
+                ids_base: ids.base,
+                ids_off: ids.off,
                 raw_len: part.raw_len,
                 name: self.push_text(part.name)?,
             };
@@ -512,8 +533,8 @@ impl<'p> Builder<'p> {
             type_count: parts.type_count,
             flags: facts.external.into(),
             raw_len: parts.raw_len,
-            ids_off,
-            ids_count,
+            ids_off: ids.off,
+            ids_base: ids.base,
             first_module,
             module_count,
             texts,
@@ -617,22 +638,16 @@ impl<'p> Builder<'p> {
         let mut columns = Columns::of(pack, &kernels, &modules)?;
         for kernel in kernels {
             let values = columns.vmlinux.values(kernel)?;
-            let rows = rows(pack, pack.unit_ids(kernel, None)?, &values)?;
-            self.recent.kernels.insert(kernel, Unit { sequence: sequence(&rows), values });
+            self.recent.kernels.insert(kernel, Unit::read(pack, UnitNumber::Vmlinux(kernel), values)?);
         }
         for unit in modules {
-            let (_, record) = pack.module_record(unit)?;
-            let (_, kernel) = pack.kernel_record(record.kernel)?;
-            let module = unit.checked_sub(kernel.first_module);
-            let module = module.ok_or(PackError::damaged("a module is not of its kernel"))?;
             let values = columns.modules.values(unit)?;
-            let rows = rows(pack, pack.unit_ids(record.kernel, Some(module))?, &values)?;
-            self.recent.modules.insert(unit, Unit { sequence: sequence(&rows), values });
+            self.recent.modules.insert(unit, Unit::read(pack, UnitNumber::Module(unit), values)?);
         }
         Ok(())
     }
 
-    /// Writes a unit down: lists, changes and ids. Returns where its ids are, and their number.
+    /// Writes a unit down: lists, changes and ids. Returns where its ids are.
     fn finish_unit(
         &mut self,
         store: &Store<'_>,
@@ -640,14 +655,12 @@ impl<'p> Builder<'p> {
         unit: u32,
         base: Option<u32>,
         rows: Vec<Row>,
-    ) -> Result<(u64, u32), PackError> {
+    ) -> Result<IdsPlace, PackError> {
         let sequence = sequence(&rows);
         let mut by_root: Vec<(u32, u32, u32)> =
             rows.into_iter().map(|row| (row.root, row.id, row.shape)).collect();
         by_root.sort();
-        let entries: Vec<(u32, u32)> = by_root.iter().map(|it| (it.0, it.1)).collect();
-        let ids_off = self.ids.len() as u64;
-        super::ids::encode(&entries, &mut self.ids);
+        let entries: Entries = by_root.iter().map(|it| (it.0, it.1)).collect();
         let mut values = Values::with_capacity(entries.len());
         for group in by_root.chunk_by(|a, b| a.0 == b.0) {
             if let [(root, _, shape), rest @ ..] = group {
@@ -656,7 +669,13 @@ impl<'p> Builder<'p> {
             }
         }
         let recent = if is_module { &self.recent.modules } else { &self.recent.kernels };
-        let inherited = base.and_then(|base| recent.get(&base)).map_or(&[][..], |it| &it.values);
+        let of_base = base.and_then(|base| recent.get(&base));
+        let inherited = of_base.map_or(&[][..], |it| &it.values);
+        let ids_base = of_base.filter(|it| it.ids_depth < IDS_CHAIN);
+        let ids_depth = ids_base.map_or(0, |it| it.ids_depth + 1);
+        let off = self.ids.len() as u64;
+        super::ids::encode(ids_base.map_or(&[][..], |it| &it.entries), &entries, &mut self.ids)?;
+        let place = IdsPlace { off, base: base.filter(|_| ids_base.is_some()).unwrap_or(NO_UNIT) };
         let first_unit = if is_module { self.first_module } else { self.first_kernel };
         let mut vanished = Vec::new();
         differences(inherited, &values, |root, list, before| {
@@ -676,10 +695,10 @@ impl<'p> Builder<'p> {
                 self.old_keys.insert(root, root_key(NameHash::of(essential_name(name)), kind));
             }
         }
-        let unit_state = Unit { sequence, values };
+        let unit_state = Unit { sequence, values, entries, ids_depth };
         let recent = if is_module { &mut self.recent.modules } else { &mut self.recent.kernels };
         recent.insert(unit, unit_state);
-        Ok((ids_off, to_u32(entries.len(), "types")?))
+        Ok(place)
     }
 
     fn list_of(&mut self, group: &[(u32, u32, u32)]) -> Result<ListRef, PackError> {

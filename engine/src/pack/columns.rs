@@ -3,8 +3,8 @@
 use hashbrown::HashMap;
 
 use super::format::{ListRef, NO_UNIT};
-use super::ids::Ids;
 use super::roots::Changes;
+use super::view::UnitNumber;
 use super::{Pack, PackError};
 
 /// A unit's values, (root, list), by root.
@@ -177,23 +177,32 @@ fn apply(base: &[(u32, u32)], changes: &[(u32, u32, u32)]) -> Values {
     out
 }
 
-/// A unit's types, in the order of their ids. `values` and `ids`: the unit's.
-pub(super) fn rows(pack: &Pack<'_>, ids: Ids<'_>, values: &[(u32, u32)]) -> Result<Vec<Row>, PackError> {
+/// A unit's types, in the order of their ids. `values`: the unit's.
+pub(super) fn rows(pack: &Pack<'_>, unit: UnitNumber, values: &[(u32, u32)]) -> Result<Vec<Row>, PackError> {
+    let mut rows = rows_by_root(pack, unit, values)?;
+    rows.sort_by_key(|row| row.id);
+    Ok(rows)
+}
+
+/// [`rows`] in the order of roots, types of one root in the order of their ids.
+pub(super) fn rows_by_root(
+    pack: &Pack<'_>,
+    unit: UnitNumber,
+    values: &[(u32, u32)],
+) -> Result<Vec<Row>, PackError> {
     let mismatch = || PackError::damaged("a unit's ids are not those of its roots");
     let mut rows = Vec::with_capacity(values.len());
-    let mut entries = ids.entries();
+    let entries = pack.entries(unit)?;
+    let mut entries = entries.iter().peekable();
     for &(root, list) in values {
+        while entries.next_if(|it| it.0 < root).is_some() {}
         for shape in pack.list(ListRef(list))? {
-            let (entry, id) = entries.next().ok_or_else(mismatch)??;
-            if entry != root {
-                return Err(mismatch());
-            }
+            let &(_, id) = entries.next_if(|it| it.0 == root).ok_or_else(mismatch)?;
             rows.push(Row { id, root, shape: shape.0 });
         }
+        if entries.peek().is_some_and(|it| it.0 == root) {
+            return Err(mismatch());
+        }
     }
-    if entries.next().is_some() {
-        return Err(mismatch());
-    }
-    rows.sort_by_key(|row| row.id);
     Ok(rows)
 }
