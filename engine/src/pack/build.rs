@@ -5,12 +5,12 @@
 
 use hashbrown::{HashMap, HashTable};
 
-use super::columns::{Columns, Row, Values, rows_by_root};
+use super::columns::{Columns, Row, Values, rows_by_root, sort_by_id, values_of};
 use super::format::{
     Abi, KernelRecord, ListRef, ModuleRecord, NO_UNIT, SectionKind, root_key, to_u32, words,
 };
 use super::ids::{Entries, IDS_CHAIN};
-use super::intern::{Mark, Memo, Store, form, is_form};
+use super::intern::{Mark, Memo, Store, form, is_form, spread};
 use super::lists;
 use super::roots::{self, Change};
 use super::view::UnitNumber;
@@ -140,6 +140,8 @@ pub struct Builder<'p> {
     by_root: HashTable<u32>,
     /// Keys of old roots that have changes.
     old_keys: HashMap<u32, u64>,
+    /// Lower halves of the keys of all old roots; empty until a base is read.
+    old_key_halves: Vec<u32>,
     changes: Vec<Change>,
     lists: Vec<Box<[u32]>>,
     by_list: HashMap<Box<[u32]>, u32>,
@@ -201,7 +203,7 @@ impl Unit {
     fn read(pack: &Pack<'_>, unit: UnitNumber, values: Values) -> Result<Self, PackError> {
         let mut rows = rows_by_root(pack, unit, &values)?;
         let entries = rows.iter().map(|row| (row.root, row.id)).collect();
-        rows.sort_by_key(|row| row.id);
+        sort_by_id(&mut rows);
         Ok(Self { sequence: sequence(&rows), values, entries, ids_depth: pack.ids_depth(unit)? })
     }
 }
@@ -286,6 +288,7 @@ impl<'p> Builder<'p> {
             new_roots: Vec::new(),
             by_root: HashTable::new(),
             old_keys: HashMap::new(),
+            old_key_halves: Vec::new(),
             changes: Vec::new(),
             lists: Vec::new(),
             by_list: HashMap::new(),
@@ -480,12 +483,18 @@ impl<'p> Builder<'p> {
         // Everything is stored before anything is written down, so that a refusal leaves nothing behind.
         let mut units = Vec::with_capacity(parts.modules.len() + 1);
         let known = base.and_then(|base| self.recent.kernels.get(&base)).map_or(&[][..], |it| &it.sequence);
-        let mut interner =
-            Interner { store, others: &self.stores, pack: self.pack, abi, first_root: self.first_root };
+        let mut interner = Interner {
+            store,
+            others: &self.stores,
+            pack: self.pack,
+            abi,
+            first_root: self.first_root,
+            old_key_halves: &self.old_key_halves,
+        };
         let (new_roots, by_root) = (&mut self.new_roots, &mut self.by_root);
         units.push(interner.rows(&vmlinux, memo, known, new_roots, by_root)?);
         let sample = sample.iter().map(|id| match *id {
-            Some(id) => form(interner.store, vmlinux.btf, memo, id, false),
+            Some(id) => form(interner.store, vmlinux.btf, memo, id, 0),
             None => Ok(0),
         });
         let sample: Box<[u32]> = sample.collect::<Result<_, Refusal>>()?;
@@ -634,12 +643,15 @@ impl<'p> Builder<'p> {
         if base.is_none() && modules.is_empty() {
             return Ok(());
         }
-        let kernels: Vec<u32> = base.into_iter().collect();
-        let mut columns = Columns::of(pack, &kernels, &modules)?;
-        for kernel in kernels {
-            let values = columns.vmlinux.values(kernel)?;
+        if let Some(kernel) = base {
+            let (values, keys) = values_of(pack, kernel)?;
+            self.old_key_halves = keys;
             self.recent.kernels.insert(kernel, Unit::read(pack, UnitNumber::Vmlinux(kernel), values)?);
         }
+        if modules.is_empty() {
+            return Ok(());
+        }
+        let mut columns = Columns::of(pack, &[], &modules)?;
         for unit in modules {
             let values = columns.modules.values(unit)?;
             self.recent.modules.insert(unit, Unit::read(pack, UnitNumber::Module(unit), values)?);
@@ -657,9 +669,11 @@ impl<'p> Builder<'p> {
         rows: Vec<Row>,
     ) -> Result<IdsPlace, PackError> {
         let sequence = sequence(&rows);
-        let mut by_root: Vec<(u32, u32, u32)> =
-            rows.into_iter().map(|row| (row.root, row.id, row.shape)).collect();
-        by_root.sort();
+        let keys = (0_u64..).zip(&rows).map(|(number, row)| u64::from(row.root) << 32 | number);
+        let mut keys: Vec<u64> = keys.collect();
+        keys.sort_unstable();
+        let by_root = keys.into_iter().filter_map(|key| rows.get((key & 0xffff_ffff) as usize));
+        let by_root: Vec<(u32, u32, u32)> = by_root.map(|row| (row.root, row.id, row.shape)).collect();
         let entries: Entries = by_root.iter().map(|it| (it.0, it.1)).collect();
         let mut values = Values::with_capacity(entries.len());
         for group in by_root.chunk_by(|a, b| a.0 == b.0) {
@@ -804,8 +818,31 @@ fn differences(inherited: &[(u32, u32)], values: &[(u32, u32)], mut visit: impl 
 
 /// Whether a type is of this essential name and kind.
 fn is_named(store: &Store<'_>, shape: u32, essential: &[u8], kind: Kind) -> bool {
-    let found = store.name_and_kind(shape);
+    // Mostly it is not, which is seen without looking for the end of the name.
+    let found = if store.name_starts_with(shape, essential) { store.name_and_kind(shape) } else { None };
     found.is_some_and(|(name, other)| other.core_compat(kind) && essential_name(name) == essential)
+}
+
+/// Where roots first stand in a sequence, by the lower half of their keys.
+struct Places {
+    by_key: HashTable<(u32, u32)>,
+}
+
+impl Places {
+    fn new(sequence: &[(u32, u32)], key_half: impl Fn(u32) -> Option<u32>) -> Self {
+        let mut by_key: HashTable<(u32, u32)> = HashTable::with_capacity(sequence.len());
+        for (place, &(root, _)) in (0..).zip(sequence) {
+            let Some(half) = key_half(root) else { continue };
+            by_key.insert_unique(spread(half), (half, place), |it| spread(it.0));
+        }
+        Self { by_key }
+    }
+
+    fn find(&self, key: u64, is_it: impl Fn(usize) -> bool) -> Option<usize> {
+        let half = (key & 0xffff_ffff) as u32;
+        let found = self.by_key.find(spread(half), |it| it.0 == half && is_it(it.1 as usize));
+        found.map(|it| it.1 as usize)
+    }
 }
 
 /// Stores the types of units.
@@ -816,6 +853,7 @@ struct Interner<'s, 'p> {
     pack: Option<&'p Pack<'p>>,
     abi: Abi,
     first_root: u32,
+    old_key_halves: &'s [u32],
 }
 
 impl Interner<'_, '_> {
@@ -831,7 +869,7 @@ impl Interner<'_, '_> {
         let btf = source.btf;
         let mut rows = Vec::with_capacity(source.roots.len());
         // Where a root stands in `known`; made when the guess fails for the first time.
-        let mut places: Option<HashMap<u32, usize>> = None;
+        let mut places: Option<Places> = None;
         let mut at = 0;
         for &(own_id, id) in &source.roots {
             if let Some(&(root, shape)) = known.get(at)
@@ -845,34 +883,41 @@ impl Interner<'_, '_> {
                 return Err(PackError::damaged("a root's type is not there").into());
             };
             let name = essential_name(btf.name(ty.name_off));
-            let of_guess =
-                known.get(at).filter(|it| is_named(self.store, it.1, name, ty.kind)).map(|it| it.0);
-            let root = match of_guess {
-                Some(root) => Some(root),
-                None => self.find_root(name, ty.kind, new_roots, by_root)?,
+            let is_it =
+                |place: usize| known.get(place).is_some_and(|it| is_named(self.store, it.1, name, ty.kind));
+            let place = if is_it(at) {
+                Some(at)
+            } else {
+                let places =
+                    places.get_or_insert_with(|| Places::new(known, |root| self.key_half(root, new_roots)));
+                places.find(root_key(NameHash::of(name), ty.kind), is_it)
             };
-            if of_guess.is_none()
-                && let Some(root) = root
-            {
-                let places = places.get_or_insert_with(|| {
-                    known.iter().enumerate().rev().map(|(at, it)| (it.0, at)).collect()
-                });
-                at = places.get(&root).copied().unwrap_or(at);
-            }
-            // Either the guess was the root and is not equal, or it is another one now.
-            let guess = known.get(at).filter(|it| Some(it.0) == root).map(|it| it.1);
-            let shape = match guess {
-                Some(shape) if of_guess.is_none() && is_form(self.store, btf, memo, id, shape) => shape,
-                _ => form(self.store, btf, memo, id, false)?,
-            };
-            at += usize::from(guess.is_some());
-            let root = match root {
-                Some(root) => root,
-                None => self.push_root(name, ty.kind, shape, new_roots, by_root)?,
+            let (root, shape) = match place.and_then(|place| Some((place, known.get(place)?))) {
+                Some((place, &(root, shape))) => {
+                    let is_equal = place != at && is_form(self.store, btf, memo, id, shape);
+                    at = place + 1;
+                    (root, if is_equal { shape } else { form(self.store, btf, memo, id, shape)? })
+                }
+                None => {
+                    let root = self.find_root(name, ty.kind, new_roots, by_root)?;
+                    let shape = form(self.store, btf, memo, id, 0)?;
+                    match root {
+                        Some(root) => (root, shape),
+                        None => (self.push_root(name, ty.kind, shape, new_roots, by_root)?, shape),
+                    }
+                }
             };
             rows.push(Row { id: own_id, root, shape });
         }
         Ok(rows)
+    }
+
+    /// Lower half of a root's key, if it is known.
+    fn key_half(&self, root: u32, new_roots: &[NewRoot]) -> Option<u32> {
+        match root.checked_sub(self.first_root) {
+            None => self.old_key_halves.get(root as usize).copied(),
+            Some(number) => new_roots.get(number as usize).map(|it| (it.key & 0xffff_ffff) as u32),
+        }
     }
 
     fn find_root(

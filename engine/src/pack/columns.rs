@@ -86,6 +86,40 @@ impl Columns {
     }
 }
 
+/// What one kernel's vmlinux has, by root, and the lower half of each root's key. For many kernels, [`Columns`] reads
+/// the roots once.
+pub(super) fn values_of(pack: &Pack<'_>, kernel: u32) -> Result<(Values, Vec<u32>), PackError> {
+    let mut is_ancestor = vec![false; pack.kernel_count() as usize];
+    mark_chain(&mut is_ancestor, kernel, |unit| pack.kernel_base(unit))?;
+    // Every root has a posting in the segment that brought it, so that this is bounded by the file's size.
+    let postings: usize = pack.segments.iter().map(|it| it.roots.count()).sum();
+    let mut lists = vec![0_u32; postings];
+    let mut keys = vec![0_u32; postings];
+    for segment in &pack.segments {
+        segment.roots.each(|_, posting| {
+            let mut changes = posting.vmlinux();
+            let mut last = None;
+            while let Some((unit, list)) = changes.next()? {
+                let unit = (segment.first_kernel as usize).saturating_add(unit as usize);
+                if is_ancestor.get(unit).copied().unwrap_or(false) {
+                    last = Some(list);
+                }
+            }
+            let root = posting.root as usize;
+            let (Some(key), Some(slot)) = (keys.get_mut(root), lists.get_mut(root)) else {
+                return Err(PackError::damaged("roots are missing"));
+            };
+            *key = posting.hash_low;
+            // A unit comes after its base, so that the last change of all ancestors is the one that counts.
+            if let Some(list) = last {
+                *slot = list;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(((0..).zip(lists).filter(|it| it.1 != 0).collect(), keys))
+}
+
 fn mark_chain(
     wanted: &mut [bool],
     unit: u32,
@@ -180,8 +214,18 @@ fn apply(base: &[(u32, u32)], changes: &[(u32, u32, u32)]) -> Values {
 /// A unit's types, in the order of their ids. `values`: the unit's.
 pub(super) fn rows(pack: &Pack<'_>, unit: UnitNumber, values: &[(u32, u32)]) -> Result<Vec<Row>, PackError> {
     let mut rows = rows_by_root(pack, unit, values)?;
-    rows.sort_by_key(|row| row.id);
+    sort_by_id(&mut rows);
     Ok(rows)
+}
+
+/// Puts rows into the order of their ids.
+pub(super) fn sort_by_id(rows: &mut Vec<Row>) {
+    // Words without branches between them sort in a third of the time of rows.
+    let keys = (0_u64..).zip(rows.iter()).map(|(number, row)| u64::from(row.id) << 32 | number);
+    let mut keys: Vec<u64> = keys.collect();
+    keys.sort_unstable();
+    let sorted = keys.into_iter().filter_map(|key| rows.get((key & 0xffff_ffff) as usize).copied());
+    *rows = sorted.collect();
 }
 
 /// [`rows`] in the order of roots, types of one root in the order of their ids.

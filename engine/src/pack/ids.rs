@@ -54,13 +54,18 @@ pub(super) fn encode(
     for group in entries.chunk_by(is_same_root) {
         while bases.next_if(|it| first(it) < first(group)).is_some() {}
         match bases.next_if(|it| first(it) == first(group)).filter(|it| it.len() == group.len()) {
-            Some(base) => moved.extend(base.iter().zip(group).map(|(base, it)| (base.1, it.1))),
+            Some(base) => {
+                moved.extend(
+                    base.iter().zip(group).map(|(base, it)| u64::from(base.1) << 32 | u64::from(it.1)),
+                );
+            }
             None => own.extend_from_slice(group),
         }
     }
     moved.sort_unstable();
     let mut distance = NO_DISTANCE;
-    let shifts = moved.into_iter().filter_map(|(base, id)| {
+    let shifts = moved.into_iter().filter_map(|key| {
+        let (base, id) = ((key >> 32) as u32, (key & 0xffff_ffff) as u32);
         let before = std::mem::replace(&mut distance, id.wrapping_sub(base).wrapping_add(NO_DISTANCE));
         (distance != before).then_some((base, distance))
     });

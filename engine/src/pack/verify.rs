@@ -138,7 +138,7 @@ fn roots(pack: &Pack<'_>, segment: &Segment<'_>) -> Result<(), PackError> {
         }
         Ok(())
     })?;
-    if count != segment.roots.count as usize || segment.roots.spare() != 0 {
+    if count != segment.roots.count() || segment.roots.spare() != 0 {
         return Err(PackError::damaged("roots are missing"));
     }
     Ok(())

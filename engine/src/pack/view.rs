@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
 
-use super::columns::Columns;
+use super::columns::{Columns, values_of};
 use super::format::{
     Abi, ENTRY_LEN, HEADER_LEN, KERNEL_LEN, KernelRecord, LINK_LEN, Link, ListRef, MAGIC, MODULE_LEN,
     ModuleRecord, NAME_LEN, NO_UNIT, SLOT_LEN, SLOTS, SectionKind, Slot, VERSION, hash, root_key, u32_at,
@@ -845,7 +845,7 @@ impl<'data> Pack<'data> {
     pub fn roots_of(&self, kernel: u32, module: Option<u32>) -> Result<Vec<(TypeId, TypeId)>, PackError> {
         let unit = self.unit_number(kernel, module)?;
         let values = match unit {
-            UnitNumber::Vmlinux(kernel) => Columns::of(self, &[kernel], &[])?.vmlinux.values(kernel)?,
+            UnitNumber::Vmlinux(kernel) => values_of(self, kernel)?.0,
             UnitNumber::Module(module) => Columns::of(self, &[], &[module])?.modules.values(module)?,
         };
         let rows = super::columns::rows(self, unit, &values)?;
