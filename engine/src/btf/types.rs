@@ -63,7 +63,7 @@ pub(super) enum Records<'data> {
 }
 
 /// Types of one block of [`Records::Blocks`].
-pub(crate) const BLOCK_TYPES: usize = 8;
+pub(crate) const BLOCK_TYPES: usize = 4;
 
 /// One type record: its three words, and what follows them.
 #[derive(Clone, Copy, Debug)]

@@ -5,13 +5,15 @@
 
 use hashbrown::{HashMap, HashTable};
 
-use super::columns::{Columns, Row, Values, rows};
+use super::columns::{Columns, Row, Values, rows_by_root, sort_by_id, values_of};
 use super::format::{
     Abi, KernelRecord, ListRef, ModuleRecord, NO_UNIT, SectionKind, root_key, to_u32, words,
 };
-use super::intern::{Mark, Memo, Store, form, is_form};
+use super::ids::{Entries, IDS_CHAIN};
+use super::intern::{Mark, Memo, Store, form, is_form, spread};
 use super::lists;
 use super::roots::{self, Change};
+use super::view::UnitNumber;
 use super::{Facts, Pack, PackError, Refusal};
 use crate::btf::{Btf, NameHash, TypeId, essential_name};
 use crate::format::btf::Kind;
@@ -138,6 +140,8 @@ pub struct Builder<'p> {
     by_root: HashTable<u32>,
     /// Keys of old roots that have changes.
     old_keys: HashMap<u32, u64>,
+    /// Lower halves of the keys of all old roots; empty until a base is read.
+    old_key_halves: Vec<u32>,
     changes: Vec<Change>,
     lists: Vec<Box<[u32]>>,
     by_list: HashMap<Box<[u32]>, u32>,
@@ -188,6 +192,26 @@ struct Unit {
     sequence: Vec<(u32, u32)>,
     /// Its values, by root.
     values: Values,
+    /// Its types that are roots, (root, id), ascending.
+    entries: Entries,
+    /// Ids bases that its ids depend on.
+    ids_depth: u32,
+}
+
+impl Unit {
+    /// Reads a unit of the pack.
+    fn read(pack: &Pack<'_>, unit: UnitNumber, values: Values) -> Result<Self, PackError> {
+        let mut rows = rows_by_root(pack, unit, &values)?;
+        let entries = rows.iter().map(|row| (row.root, row.id)).collect();
+        sort_by_id(&mut rows);
+        Ok(Self { sequence: sequence(&rows), values, entries, ids_depth: pack.ids_depth(unit)? })
+    }
+}
+
+/// Where a unit's ids are: offset of its part of IDS, and its ids base.
+struct IdsPlace {
+    off: u64,
+    base: u32,
 }
 
 /// One unit that is to be added: its types that are roots, as (id in its BTF, id in the BTF that it is read from).
@@ -264,6 +288,7 @@ impl<'p> Builder<'p> {
             new_roots: Vec::new(),
             by_root: HashTable::new(),
             old_keys: HashMap::new(),
+            old_key_halves: Vec::new(),
             changes: Vec::new(),
             lists: Vec::new(),
             by_list: HashMap::new(),
@@ -458,12 +483,18 @@ impl<'p> Builder<'p> {
         // Everything is stored before anything is written down, so that a refusal leaves nothing behind.
         let mut units = Vec::with_capacity(parts.modules.len() + 1);
         let known = base.and_then(|base| self.recent.kernels.get(&base)).map_or(&[][..], |it| &it.sequence);
-        let mut interner =
-            Interner { store, others: &self.stores, pack: self.pack, abi, first_root: self.first_root };
+        let mut interner = Interner {
+            store,
+            others: &self.stores,
+            pack: self.pack,
+            abi,
+            first_root: self.first_root,
+            old_key_halves: &self.old_key_halves,
+        };
         let (new_roots, by_root) = (&mut self.new_roots, &mut self.by_root);
         units.push(interner.rows(&vmlinux, memo, known, new_roots, by_root)?);
         let sample = sample.iter().map(|id| match *id {
-            Some(id) => form(interner.store, vmlinux.btf, memo, id, false),
+            Some(id) => form(interner.store, vmlinux.btf, memo, id, 0),
             None => Ok(0),
         });
         let sample: Box<[u32]> = sample.collect::<Result<_, Refusal>>()?;
@@ -478,18 +509,17 @@ impl<'p> Builder<'p> {
             units.push(interner.rows(&source, memo, known, new_roots, by_root)?);
         }
         let mut units = units.into_iter();
-        let (ids_off, ids_count) =
-            self.finish_unit(store, false, number, base, units.next().unwrap_or_default())?;
+        let ids = self.finish_unit(store, false, number, base, units.next().unwrap_or_default())?;
         let first_module = self.module_count;
         for ((part, base), rows) in parts.modules.iter().zip(module_bases).zip(units) {
             let unit = self.module_count;
-            let (ids_off, ids_count) = self.finish_unit(store, true, unit, base, rows)?;
+            let ids = self.finish_unit(store, true, unit, base, rows)?;
             let record = ModuleRecord {
                 kernel: number,
                 base: base.unwrap_or(NO_UNIT),
                 type_count: part.type_count,
-                ids_count,
-                ids_off,
+                ids_base: ids.base,
+                ids_off: ids.off,
                 raw_len: part.raw_len,
                 name: self.push_text(part.name)?,
             };
@@ -512,8 +542,8 @@ impl<'p> Builder<'p> {
             type_count: parts.type_count,
             flags: facts.external.into(),
             raw_len: parts.raw_len,
-            ids_off,
-            ids_count,
+            ids_off: ids.off,
+            ids_base: ids.base,
             first_module,
             module_count,
             texts,
@@ -613,26 +643,23 @@ impl<'p> Builder<'p> {
         if base.is_none() && modules.is_empty() {
             return Ok(());
         }
-        let kernels: Vec<u32> = base.into_iter().collect();
-        let mut columns = Columns::of(pack, &kernels, &modules)?;
-        for kernel in kernels {
-            let values = columns.vmlinux.values(kernel)?;
-            let rows = rows(pack, pack.unit_ids(kernel, None)?, &values)?;
-            self.recent.kernels.insert(kernel, Unit { sequence: sequence(&rows), values });
+        if let Some(kernel) = base {
+            let (values, keys) = values_of(pack, kernel)?;
+            self.old_key_halves = keys;
+            self.recent.kernels.insert(kernel, Unit::read(pack, UnitNumber::Vmlinux(kernel), values)?);
         }
+        if modules.is_empty() {
+            return Ok(());
+        }
+        let mut columns = Columns::of(pack, &[], &modules)?;
         for unit in modules {
-            let (_, record) = pack.module_record(unit)?;
-            let (_, kernel) = pack.kernel_record(record.kernel)?;
-            let module = unit.checked_sub(kernel.first_module);
-            let module = module.ok_or(PackError::damaged("a module is not of its kernel"))?;
             let values = columns.modules.values(unit)?;
-            let rows = rows(pack, pack.unit_ids(record.kernel, Some(module))?, &values)?;
-            self.recent.modules.insert(unit, Unit { sequence: sequence(&rows), values });
+            self.recent.modules.insert(unit, Unit::read(pack, UnitNumber::Module(unit), values)?);
         }
         Ok(())
     }
 
-    /// Writes a unit down: lists, changes and ids. Returns where its ids are, and their number.
+    /// Writes a unit down: lists, changes and ids. Returns where its ids are.
     fn finish_unit(
         &mut self,
         store: &Store<'_>,
@@ -640,14 +667,14 @@ impl<'p> Builder<'p> {
         unit: u32,
         base: Option<u32>,
         rows: Vec<Row>,
-    ) -> Result<(u64, u32), PackError> {
+    ) -> Result<IdsPlace, PackError> {
         let sequence = sequence(&rows);
-        let mut by_root: Vec<(u32, u32, u32)> =
-            rows.into_iter().map(|row| (row.root, row.id, row.shape)).collect();
-        by_root.sort();
-        let entries: Vec<(u32, u32)> = by_root.iter().map(|it| (it.0, it.1)).collect();
-        let ids_off = self.ids.len() as u64;
-        super::ids::encode(&entries, &mut self.ids);
+        let keys = (0_u64..).zip(&rows).map(|(number, row)| u64::from(row.root) << 32 | number);
+        let mut keys: Vec<u64> = keys.collect();
+        keys.sort_unstable();
+        let by_root = keys.into_iter().filter_map(|key| rows.get((key & 0xffff_ffff) as usize));
+        let by_root: Vec<(u32, u32, u32)> = by_root.map(|row| (row.root, row.id, row.shape)).collect();
+        let entries: Entries = by_root.iter().map(|it| (it.0, it.1)).collect();
         let mut values = Values::with_capacity(entries.len());
         for group in by_root.chunk_by(|a, b| a.0 == b.0) {
             if let [(root, _, shape), rest @ ..] = group {
@@ -656,7 +683,13 @@ impl<'p> Builder<'p> {
             }
         }
         let recent = if is_module { &self.recent.modules } else { &self.recent.kernels };
-        let inherited = base.and_then(|base| recent.get(&base)).map_or(&[][..], |it| &it.values);
+        let of_base = base.and_then(|base| recent.get(&base));
+        let inherited = of_base.map_or(&[][..], |it| &it.values);
+        let ids_base = of_base.filter(|it| it.ids_depth < IDS_CHAIN);
+        let ids_depth = ids_base.map_or(0, |it| it.ids_depth + 1);
+        let off = self.ids.len() as u64;
+        super::ids::encode(ids_base.map_or(&[][..], |it| &it.entries), &entries, &mut self.ids)?;
+        let place = IdsPlace { off, base: base.filter(|_| ids_base.is_some()).unwrap_or(NO_UNIT) };
         let first_unit = if is_module { self.first_module } else { self.first_kernel };
         let mut vanished = Vec::new();
         differences(inherited, &values, |root, list, before| {
@@ -676,10 +709,10 @@ impl<'p> Builder<'p> {
                 self.old_keys.insert(root, root_key(NameHash::of(essential_name(name)), kind));
             }
         }
-        let unit_state = Unit { sequence, values };
+        let unit_state = Unit { sequence, values, entries, ids_depth };
         let recent = if is_module { &mut self.recent.modules } else { &mut self.recent.kernels };
         recent.insert(unit, unit_state);
-        Ok((ids_off, to_u32(entries.len(), "types")?))
+        Ok(place)
     }
 
     fn list_of(&mut self, group: &[(u32, u32, u32)]) -> Result<ListRef, PackError> {
@@ -785,8 +818,31 @@ fn differences(inherited: &[(u32, u32)], values: &[(u32, u32)], mut visit: impl 
 
 /// Whether a type is of this essential name and kind.
 fn is_named(store: &Store<'_>, shape: u32, essential: &[u8], kind: Kind) -> bool {
-    let found = store.name_and_kind(shape);
+    // Mostly it is not, which is seen without looking for the end of the name.
+    let found = if store.name_starts_with(shape, essential) { store.name_and_kind(shape) } else { None };
     found.is_some_and(|(name, other)| other.core_compat(kind) && essential_name(name) == essential)
+}
+
+/// Where roots first stand in a sequence, by the lower half of their keys.
+struct Places {
+    by_key: HashTable<(u32, u32)>,
+}
+
+impl Places {
+    fn new(sequence: &[(u32, u32)], key_half: impl Fn(u32) -> Option<u32>) -> Self {
+        let mut by_key: HashTable<(u32, u32)> = HashTable::with_capacity(sequence.len());
+        for (place, &(root, _)) in (0..).zip(sequence) {
+            let Some(half) = key_half(root) else { continue };
+            by_key.insert_unique(spread(half), (half, place), |it| spread(it.0));
+        }
+        Self { by_key }
+    }
+
+    fn find(&self, key: u64, is_it: impl Fn(usize) -> bool) -> Option<usize> {
+        let half = (key & 0xffff_ffff) as u32;
+        let found = self.by_key.find(spread(half), |it| it.0 == half && is_it(it.1 as usize));
+        found.map(|it| it.1 as usize)
+    }
 }
 
 /// Stores the types of units.
@@ -797,6 +853,7 @@ struct Interner<'s, 'p> {
     pack: Option<&'p Pack<'p>>,
     abi: Abi,
     first_root: u32,
+    old_key_halves: &'s [u32],
 }
 
 impl Interner<'_, '_> {
@@ -812,7 +869,7 @@ impl Interner<'_, '_> {
         let btf = source.btf;
         let mut rows = Vec::with_capacity(source.roots.len());
         // Where a root stands in `known`; made when the guess fails for the first time.
-        let mut places: Option<HashMap<u32, usize>> = None;
+        let mut places: Option<Places> = None;
         let mut at = 0;
         for &(own_id, id) in &source.roots {
             if let Some(&(root, shape)) = known.get(at)
@@ -826,34 +883,41 @@ impl Interner<'_, '_> {
                 return Err(PackError::damaged("a root's type is not there").into());
             };
             let name = essential_name(btf.name(ty.name_off));
-            let of_guess =
-                known.get(at).filter(|it| is_named(self.store, it.1, name, ty.kind)).map(|it| it.0);
-            let root = match of_guess {
-                Some(root) => Some(root),
-                None => self.find_root(name, ty.kind, new_roots, by_root)?,
+            let is_it =
+                |place: usize| known.get(place).is_some_and(|it| is_named(self.store, it.1, name, ty.kind));
+            let place = if is_it(at) {
+                Some(at)
+            } else {
+                let places =
+                    places.get_or_insert_with(|| Places::new(known, |root| self.key_half(root, new_roots)));
+                places.find(root_key(NameHash::of(name), ty.kind), is_it)
             };
-            if of_guess.is_none()
-                && let Some(root) = root
-            {
-                let places = places.get_or_insert_with(|| {
-                    known.iter().enumerate().rev().map(|(at, it)| (it.0, at)).collect()
-                });
-                at = places.get(&root).copied().unwrap_or(at);
-            }
-            // Either the guess was the root and is not equal, or it is another one now.
-            let guess = known.get(at).filter(|it| Some(it.0) == root).map(|it| it.1);
-            let shape = match guess {
-                Some(shape) if of_guess.is_none() && is_form(self.store, btf, memo, id, shape) => shape,
-                _ => form(self.store, btf, memo, id, false)?,
-            };
-            at += usize::from(guess.is_some());
-            let root = match root {
-                Some(root) => root,
-                None => self.push_root(name, ty.kind, shape, new_roots, by_root)?,
+            let (root, shape) = match place.and_then(|place| Some((place, known.get(place)?))) {
+                Some((place, &(root, shape))) => {
+                    let is_equal = place != at && is_form(self.store, btf, memo, id, shape);
+                    at = place + 1;
+                    (root, if is_equal { shape } else { form(self.store, btf, memo, id, shape)? })
+                }
+                None => {
+                    let root = self.find_root(name, ty.kind, new_roots, by_root)?;
+                    let shape = form(self.store, btf, memo, id, 0)?;
+                    match root {
+                        Some(root) => (root, shape),
+                        None => (self.push_root(name, ty.kind, shape, new_roots, by_root)?, shape),
+                    }
+                }
             };
             rows.push(Row { id: own_id, root, shape });
         }
         Ok(rows)
+    }
+
+    /// Lower half of a root's key, if it is known.
+    fn key_half(&self, root: u32, new_roots: &[NewRoot]) -> Option<u32> {
+        match root.checked_sub(self.first_root) {
+            None => self.old_key_halves.get(root as usize).copied(),
+            Some(number) => new_roots.get(number as usize).map(|it| (it.key & 0xffff_ffff) as u32),
+        }
     }
 
     fn find_root(

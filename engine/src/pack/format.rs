@@ -38,8 +38,9 @@
 //!          and if so, number of changes: VARINT, CHANGE...
 //! CHANGE   unit (the first from the segment's first, then from the one before): VARINT, list: VARINT
 //! LISTS    count: u32, end of each list in ids: u32..., type id: u32...
-//! IDS      for each unit of the segment: INDEX of 12 bytes for every 256 entries { root, type id, nibble }: u32...,
-//!          then the nibbles of the others, see `super::ids`
+//! IDS      for each unit of the segment: shift_count: u32, own_count: u32, shifts_len: u32, TABLE of the shifts in
+//!          `shifts_len` bytes, TABLE of the own ids, see `super::ids`
+//! TABLE    { key, value, nibble }: u32... of every 256th entry, then the nibbles of the others
 //! KERNELS  { KERNEL }...     see `Kernel`
 //! MODULES  { MODULE }...     see `Module`
 //! NAMES    { text_off: u32, text_len: u32, kernel: u32, 0: u32 }...   in the order of adding
@@ -216,7 +217,7 @@ pub(super) struct KernelRecord {
     pub(super) flags: u32,
     pub(super) raw_len: u64,
     pub(super) ids_off: u64,
-    pub(super) ids_count: u32,
+    pub(super) ids_base: u32,
     pub(super) first_module: u32,
     pub(super) module_count: u32,
     /// Source, release, distribution, architecture, flavour: offset and length in TEXT. Then 12 zeros.
@@ -238,7 +239,7 @@ impl KernelRecord {
             flags: word(28)?,
             raw_len: u64_at(bytes, 32)?,
             ids_off: u64_at(bytes, 40)?,
-            ids_count: word(48)?,
+            ids_base: word(48)?,
             first_module: word(52)?,
             module_count: word(56)?,
             texts,
@@ -251,7 +252,7 @@ impl KernelRecord {
         words(out, &[self.base, self.abi, self.type_count, self.flags]);
         out.extend(self.raw_len.to_le_bytes());
         out.extend(self.ids_off.to_le_bytes());
-        words(out, &[self.ids_count, self.first_module, self.module_count]);
+        words(out, &[self.ids_base, self.first_module, self.module_count]);
         for (off, len) in self.texts {
             words(out, &[off, len]);
         }
@@ -265,7 +266,7 @@ pub(super) struct ModuleRecord {
     pub(super) kernel: u32,
     pub(super) base: u32,
     pub(super) type_count: u32,
-    pub(super) ids_count: u32,
+    pub(super) ids_base: u32,
     pub(super) ids_off: u64,
     pub(super) raw_len: u64,
     pub(super) name: (u32, u32),
@@ -278,7 +279,7 @@ impl ModuleRecord {
             kernel: word(0)?,
             base: word(4)?,
             type_count: word(8)?,
-            ids_count: word(12)?,
+            ids_base: word(12)?,
             ids_off: u64_at(bytes, 16)?,
             raw_len: u64_at(bytes, 24)?,
             name: (word(32)?, word(36)?),
@@ -286,7 +287,7 @@ impl ModuleRecord {
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        words(out, &[self.kernel, self.base, self.type_count, self.ids_count]);
+        words(out, &[self.kernel, self.base, self.type_count, self.ids_base]);
         out.extend(self.ids_off.to_le_bytes());
         out.extend(self.raw_len.to_le_bytes());
         words(out, &[self.name.0, self.name.1]);

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashTable};
+use smallvec::SmallVec;
 
 use super::format::{Abi, hash, to_u32, words};
 use super::index::Index;
@@ -121,7 +122,7 @@ fn low(hash: u64) -> u32 {
 }
 
 /// Spreads half a hash again: tables select by the upper bits as well as by the lower.
-fn spread(low: u32) -> u64 {
+pub(super) fn spread(low: u32) -> u64 {
     u64::from(low).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
@@ -176,6 +177,12 @@ impl<'p> Store<'p> {
     fn string_is(&self, off: u32, name: &[u8]) -> bool {
         let rest = self.string_tail(off).and_then(|tail| tail.strip_prefix(name));
         rest.is_some_and(|rest| rest.first() == Some(&0))
+    }
+
+    /// Whether a type's name starts with `start`.
+    pub(super) fn name_starts_with(&self, id: u32, start: &[u8]) -> bool {
+        let tail = self.record(id).and_then(|record| self.string_tail(word(record, 0)));
+        tail.is_some_and(|tail| tail.starts_with(start))
     }
 
     /// Name and kind of a type.
@@ -345,15 +352,81 @@ fn member_offset(ty: Type<'_>, member: crate::btf::Member) -> u32 {
     if ty.kind_flag() { member.bitfield_size << 24 | member.bit_offset } else { member.bit_offset }
 }
 
-/// The form of type `id` of `btf`, by value or behind a pointer. Stores what is new.
+/// The form of type `id` of `btf`, by value. Stores what is new. `guess`: a type of the store that may differ little
+/// from it, or 0: then names and parts are first compared with those of the guess, and looked up if they differ.
 pub(super) fn form(
     store: &mut Store<'_>,
     btf: &Btf<'_>,
     memo: &mut Memo,
     id: TypeId,
-    behind: bool,
+    guess: u32,
 ) -> Result<u32, Refusal> {
-    form_within(store, btf, memo, id, behind, 0)
+    form_within(store, btf, memo, id, false, guess, 0)
+}
+
+/// What a guess says of the names and parts of a type. 0: nothing.
+#[derive(Default)]
+struct Guess {
+    name: u32,
+    target: u32,
+    /// (name, part) of each member, enumerator or parameter.
+    parts: SmallVec<[(u32, u32); 16]>,
+}
+
+/// Members of the guess that are looked at to find one again behind others that are gone.
+const GUESS_AHEAD: usize = 4;
+
+impl Guess {
+    fn new(store: &Store<'_>, btf: &Btf<'_>, ty: Type<'_>, guess: u32) -> Self {
+        let record = if guess == 0 { None } else { store.record(guess) };
+        let Some(record) = record.filter(|it| Kind::from_info(word(it, 1)) == ty.kind) else {
+            return Self::default();
+        };
+        let name_is =
+            |off: u32, wanted: u32| wanted != 0 && off != 0 && store.string_is(wanted, btf.name(off));
+        let mut this = Self { name: 0, target: word(record, 2), parts: SmallVec::new() };
+        if name_is(ty.name_off, word(record, 0)) {
+            this.name = word(record, 0);
+        }
+        let body = record.get(12..).unwrap_or_default();
+        let (narrow, wide) = (body.as_chunks::<8>().0, body.as_chunks::<12>().0);
+        match ty.kind {
+            Kind::Array => this.target = word(record, 3),
+            Kind::Struct | Kind::Union => {
+                let known = wide.iter().map(|it| (word(it, 0), word(it, 1)));
+                this.find(ty.members().map(|it| it.name_off), known, name_is);
+            }
+            Kind::Enum => {
+                let known = narrow.iter().map(|it| (word(it, 0), 0));
+                this.find(ty.enumerators().map(|it| it.name_off), known, name_is);
+            }
+            Kind::Enum64 => {
+                let known = wide.iter().map(|it| (word(it, 0), 0));
+                this.find(ty.enumerators().map(|it| it.name_off), known, name_is);
+            }
+            Kind::FuncProto => this.parts.extend(narrow.iter().map(|it| (0, word(it, 1)))),
+            _ => {}
+        }
+        this
+    }
+
+    /// Finds each name among those that the guess has, in order.
+    fn find(
+        &mut self,
+        names: impl Iterator<Item = u32>,
+        mut known: impl Iterator<Item = (u32, u32)> + Clone,
+        name_is: impl Fn(u32, u32) -> bool,
+    ) {
+        for off in names {
+            let is_it = |it: &(u32, u32)| if off == 0 { it.0 == 0 } else { name_is(off, it.0) };
+            let place = known.clone().take(GUESS_AHEAD).position(|it| is_it(&it));
+            self.parts.push(place.and_then(|place| known.nth(place)).unwrap_or_default());
+        }
+    }
+
+    fn part(&self, number: usize) -> (u32, u32) {
+        self.parts.get(number).copied().unwrap_or_default()
+    }
 }
 
 fn form_within(
@@ -362,6 +435,7 @@ fn form_within(
     memo: &mut Memo,
     id: TypeId,
     behind: bool,
+    guess: u32,
     depth: u32,
 ) -> Result<u32, Refusal> {
     if id == TypeId::VOID {
@@ -376,26 +450,36 @@ fn form_within(
     if depth == DEPTH_MAX {
         return Err(Refusal::TooDeep { id: id.0, max: DEPTH_MAX });
     }
+    // Of the outermost type the caller knows that it is not the guess.
+    if depth > 0 && guess != 0 && is_form_within(store, btf, memo, id, behind, guess, depth) {
+        return Ok(guess);
+    }
     memo.set(id, behind, IN_PROGRESS);
+    let guess = Guess::new(store, btf, ty, guess);
     let shell = is_shell(btf, ty, behind);
     let parts_behind = behind || ty.kind == Kind::Ptr;
     if !shell {
-        let mut part =
-            |part: TypeId| form_within(store, btf, memo, part, parts_behind, depth + 1).map(|_| ());
+        let mut part = |part: TypeId, guess: u32| {
+            form_within(store, btf, memo, part, parts_behind, guess, depth + 1).map(|_| ())
+        };
         if has_target(ty.kind) {
-            part(ty.target())?;
+            part(ty.target(), guess.target)?;
         }
         match ty.kind {
-            Kind::Array => part(ty.array().elem)?,
+            Kind::Array => part(ty.array().elem, guess.target)?,
             Kind::Struct | Kind::Union => {
-                for member in ty.members() {
-                    part(member.type_id)?;
+                for (number, member) in ty.members().enumerate() {
+                    part(member.type_id, guess.part(number).1)?;
                     if member.bitfield_size > 0 {
                         check_bitfield(btf, member.type_id).ok_or(Refusal::OddBitfield { id: id.0 })?;
                     }
                 }
             }
-            Kind::FuncProto => ty.params().try_for_each(|it| part(it.type_id))?,
+            Kind::FuncProto => {
+                ty.params()
+                    .enumerate()
+                    .try_for_each(|(number, it)| part(it.type_id, guess.part(number).1))?;
+            }
             _ => {}
         }
     }
@@ -403,22 +487,27 @@ fn form_within(
     out.clear();
     let (info, third) = head(ty, shell);
     let third = if has_target(ty.kind) { memo.part(ty.target(), parts_behind) } else { third };
-    let name_off = name_form(store, btf, &mut memo.strings, memo.strings_split, ty.name_off)?;
+    let split = memo.strings_split;
+    let name_of = |store: &mut Store<'_>, memo: &mut Memo, off: u32, known: u32| match known {
+        0 => name_form(store, btf, &mut memo.strings, split, off),
+        known => Ok(known),
+    };
+    let name_off = name_of(store, memo, ty.name_off, guess.name)?;
     words(&mut out, &[name_off, info, third]);
     if !shell {
         match ty.kind {
             Kind::Int | Kind::Var | Kind::DeclTag => words(&mut out, &[ty.word(0)]),
             Kind::Array => words(&mut out, &[memo.part(ty.array().elem, parts_behind), 0, ty.array().nelems]),
             Kind::Struct | Kind::Union => {
-                for member in ty.members() {
+                for (number, member) in ty.members().enumerate() {
                     let part = memo.part(member.type_id, parts_behind);
-                    let name = name_form(store, btf, &mut memo.strings, memo.strings_split, member.name_off)?;
+                    let name = name_of(store, memo, member.name_off, guess.part(number).0)?;
                     words(&mut out, &[name, part, member_offset(ty, member)]);
                 }
             }
             Kind::Enum | Kind::Enum64 => {
-                for it in ty.enumerators() {
-                    let name = name_form(store, btf, &mut memo.strings, memo.strings_split, it.name_off)?;
+                for (number, it) in ty.enumerators().enumerate() {
+                    let name = name_of(store, memo, it.name_off, guess.part(number).0)?;
                     let (low, high) = (low(it.value), low(it.value >> 32));
                     words(&mut out, &[name, low]);
                     if ty.kind == Kind::Enum64 {

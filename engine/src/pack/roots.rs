@@ -10,8 +10,7 @@ const PER_BUCKET: usize = 4;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Roots<'data> {
     bits: u32,
-    /// Postings.
-    pub(super) count: u32,
+    count: u32,
     /// First root that this segment brought.
     pub(super) first_root: u32,
     /// First root that it does not know.
@@ -92,6 +91,11 @@ impl<'data> Roots<'data> {
         let body = bytes.get(ROOTS_HEADER_LEN..).and_then(|rest| rest.split_at_checked(4 << bits));
         let Some((ends, postings)) = body else { return Err(damaged) };
         Ok(Self { bits, count, first_root, end_root, ends: ends.as_chunks().0, postings })
+    }
+
+    /// Postings, of which none is shorter than 7 bytes.
+    pub(super) fn count(&self) -> usize {
+        (self.count as usize).min(self.postings.len() / 7)
     }
 
     fn bucket_bytes(&self, bucket: usize) -> Result<&'data [u8], PackError> {

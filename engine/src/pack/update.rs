@@ -280,7 +280,7 @@ fn rebuild(pack: &Pack<'_>, names: &[(&str, u32)]) -> Result<Sections, PackError
                 Some((module, values)) => (Some(*module), values),
                 None => (None, &values),
             };
-            let rows = rows(pack, pack.unit_ids(kernel, module)?, values)?;
+            let rows = rows(pack, pack.unit_number(kernel, module)?, values)?;
             Ok(Source { btf, roots: rows.into_iter().map(|row| (row.id, TypeId(row.shape))).collect() })
         };
         let number = builder.take(&parts, source, memo)?;

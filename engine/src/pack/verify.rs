@@ -138,7 +138,7 @@ fn roots(pack: &Pack<'_>, segment: &Segment<'_>) -> Result<(), PackError> {
         }
         Ok(())
     })?;
-    if count != segment.roots.count as usize || segment.roots.spare() != 0 {
+    if count != segment.roots.count() || segment.roots.spare() != 0 {
         return Err(PackError::damaged("roots are missing"));
     }
     Ok(())
@@ -153,7 +153,9 @@ fn unit(
     type_count: u32,
     values: &[(u32, u32)],
 ) -> Result<(), PackError> {
-    let rows = super::columns::rows(pack, pack.unit_ids(kernel, module)?, values)?;
+    let unit = pack.unit_number(kernel, module)?;
+    pack.ids_depth(unit)?;
+    let rows = super::columns::rows(pack, unit, values)?;
     let shapes = pack.btf_of(abi)?.type_count();
     let mut next = 1;
     for row in rows {

@@ -11,13 +11,13 @@ use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
 
-use super::columns::Columns;
+use super::columns::{Columns, values_of};
 use super::format::{
     Abi, ENTRY_LEN, HEADER_LEN, KERNEL_LEN, KernelRecord, LINK_LEN, Link, ListRef, MAGIC, MODULE_LEN,
     ModuleRecord, NAME_LEN, NO_UNIT, SLOT_LEN, SLOTS, SectionKind, Slot, VERSION, hash, root_key, u32_at,
     u64_at,
 };
-use super::ids::Ids;
+use super::ids::{Entries, IDS_CHAIN, Ids};
 use super::index::Index;
 use super::lists::Lists;
 use super::roots::{Posting, Roots};
@@ -133,6 +133,13 @@ pub struct Expansion {
     pub vmlinux: Vec<ListRef>,
     /// For kernels whose vmlinux has nothing, the modules that have something, in order.
     pub modules: Vec<ModuleList>,
+}
+
+/// One unit, by its number among all of the pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnitNumber {
+    Vmlinux(u32),
+    Module(u32),
 }
 
 /// What one module has.
@@ -683,12 +690,17 @@ impl<'data> Pack<'data> {
     /// # Errors
     /// [`PackError::NoSuch`], [`PackError::Damaged`].
     pub fn list_of(&self, kernel: u32, module: Option<u32>, root: &Root<'_>) -> Result<ListRef, PackError> {
-        self.abi_of(kernel)?;
-        let unit = module.map(|module| self.module_unit(kernel, module)).transpose()?;
-        let Some(found) = self.find(root)? else { return Ok(ListRef::NONE) };
+        let unit = self.unit_number(kernel, module)?;
+        match self.find(root)? {
+            Some(found) => self.value_of(unit, &found),
+            None => Ok(ListRef::NONE),
+        }
+    }
+
+    fn value_of(&self, unit: UnitNumber, found: &Found<'_, 'data>) -> Result<ListRef, PackError> {
         let (changes, mut at) = match unit {
-            Some(unit) => (self.module_changes(&found)?, unit),
-            None => {
+            UnitNumber::Module(unit) => (self.module_changes(found)?, unit),
+            UnitNumber::Vmlinux(kernel) => {
                 let mut all = SmallVec::new();
                 for (segment, posting) in &found.postings {
                     push_changes(&mut all, posting.vmlinux(), segment.first_kernel)?;
@@ -700,7 +712,10 @@ impl<'data> Pack<'data> {
             if let Ok(at) = changes.binary_search_by_key(&at, |it| it.0) {
                 return Ok(changes.get(at).map_or(ListRef::NONE, |it| ListRef(it.1)));
             }
-            let base = if unit.is_some() { self.module_base(at)? } else { self.kernel_base(at)? };
+            let base = match unit {
+                UnitNumber::Module(_) => self.module_base(at)?,
+                UnitNumber::Vmlinux(_) => self.kernel_base(at)?,
+            };
             match base {
                 Some(base) => at = base,
                 None => return Ok(ListRef::NONE),
@@ -736,24 +751,88 @@ impl<'data> Pack<'data> {
         module: Option<u32>,
         root: &Root<'_>,
     ) -> Result<SmallVec<[TypeId; 2]>, PackError> {
-        let ids = self.unit_ids(kernel, module)?;
+        let unit = self.unit_number(kernel, module)?;
         let Some(found) = self.find(root)? else { return Ok(SmallVec::new()) };
-        ids.of_root(found.root).map(|id| id.map(TypeId)).collect()
+        let count = self.list(self.value_of(unit, &found)?)?.len();
+        if count == 0 {
+            return Ok(SmallVec::new());
+        }
+        let mut shifts: SmallVec<[Ids<'data>; 8]> = SmallVec::new();
+        let mut unit = unit;
+        loop {
+            let (ids, base) = self.unit_ids(unit)?;
+            let mut own = ids.own_of(found.root).peekable();
+            if own.peek().is_some() {
+                let shift = |id| shifts.iter().rev().try_fold(id, |id, ids| ids.shift(id)).map(TypeId);
+                // One more is enough to see that there are too many.
+                let ids = own.take(count + 1).map(|id| id.and_then(shift));
+                let ids: SmallVec<[TypeId; 2]> = ids.collect::<Result<_, PackError>>()?;
+                let mismatch = PackError::damaged("a unit's ids are not those of its roots");
+                return if ids.len() == count { Ok(ids) } else { Err(mismatch) };
+            }
+            let Some(base) = base.filter(|_| shifts.len() < IDS_CHAIN as usize) else {
+                return Err(PackError::damaged("a unit's ids are not those of its roots"));
+            };
+            shifts.push(ids);
+            unit = base;
+        }
     }
 
-    pub(super) fn unit_ids(&self, kernel: u32, module: Option<u32>) -> Result<Ids<'data>, PackError> {
-        let (segment, off, count) = match module {
-            None => {
+    /// Ids of a unit, and its ids base.
+    pub(super) fn unit_ids(&self, unit: UnitNumber) -> Result<(Ids<'data>, Option<UnitNumber>), PackError> {
+        let (segment, off, base) = match unit {
+            UnitNumber::Vmlinux(kernel) => {
                 let (segment, record) = self.kernel_record(kernel)?;
-                (segment, record.ids_off, record.ids_count)
+                (segment, record.ids_off, record.ids_base)
             }
-            Some(module) => {
-                let (segment, record) = self.module_record(self.module_unit(kernel, module)?)?;
-                (segment, record.ids_off, record.ids_count)
+            UnitNumber::Module(module) => {
+                let (segment, record) = self.module_record(module)?;
+                (segment, record.ids_off, record.ids_base)
             }
         };
         let bytes = usize::try_from(off).ok().and_then(|off| segment.ids.get(off..));
-        Ids::new(bytes.ok_or(PackError::damaged("ids are out of bounds"))?, count)
+        let ids = Ids::new(bytes.ok_or(PackError::damaged("ids are out of bounds"))?)?;
+        let base = (base != NO_UNIT).then_some(match unit {
+            UnitNumber::Vmlinux(_) => UnitNumber::Vmlinux(base),
+            UnitNumber::Module(_) => UnitNumber::Module(base),
+        });
+        Ok((ids, base))
+    }
+
+    /// How many units a unit's ids depend on, one after the other.
+    pub(super) fn ids_depth(&self, unit: UnitNumber) -> Result<u32, PackError> {
+        let (mut depth, mut unit) = (0, unit);
+        while let (_, Some(base)) = self.unit_ids(unit)? {
+            (depth, unit) = (depth + 1, base);
+            if depth > IDS_CHAIN {
+                return Err(PackError::damaged("a unit's ids depend on too many others"));
+            }
+        }
+        Ok(depth)
+    }
+
+    /// Types that are roots, (root, id), ascending: those of a unit, and some of roots that it does not have.
+    pub(super) fn entries(&self, unit: UnitNumber) -> Result<Entries, PackError> {
+        let mut chain: SmallVec<[Ids<'data>; 8]> = SmallVec::new();
+        let mut next = Some(unit);
+        while let Some(unit) = next {
+            if chain.len() > IDS_CHAIN as usize {
+                return Err(PackError::damaged("a unit's ids depend on too many others"));
+            }
+            let (ids, base) = self.unit_ids(unit)?;
+            chain.push(ids);
+            next = base;
+        }
+        chain.iter().rev().try_fold(Entries::new(), |entries, ids| ids.apply(&entries))
+    }
+
+    /// Number of a kernel's vmlinux, or of one of its modules.
+    pub(super) fn unit_number(&self, kernel: u32, module: Option<u32>) -> Result<UnitNumber, PackError> {
+        self.abi_of(kernel)?;
+        match module {
+            None => Ok(UnitNumber::Vmlinux(kernel)),
+            Some(module) => Ok(UnitNumber::Module(self.module_unit(kernel, module)?)),
+        }
     }
 
     /// All types with a name of a kernel's vmlinux or of one of its modules: id in that BTF, and in the pack. In the
@@ -764,17 +843,12 @@ impl<'data> Pack<'data> {
     /// # Errors
     /// [`PackError::NoSuch`], [`PackError::Damaged`].
     pub fn roots_of(&self, kernel: u32, module: Option<u32>) -> Result<Vec<(TypeId, TypeId)>, PackError> {
-        let ids = self.unit_ids(kernel, module)?;
-        let unit = module.map(|module| self.module_unit(kernel, module)).transpose()?;
-        let mut columns = match unit {
-            None => Columns::of(self, &[kernel], &[])?,
-            Some(unit) => Columns::of(self, &[], &[unit])?,
-        };
+        let unit = self.unit_number(kernel, module)?;
         let values = match unit {
-            None => columns.vmlinux.values(kernel)?,
-            Some(unit) => columns.modules.values(unit)?,
+            UnitNumber::Vmlinux(kernel) => values_of(self, kernel)?.0,
+            UnitNumber::Module(module) => Columns::of(self, &[], &[module])?.modules.values(module)?,
         };
-        let rows = super::columns::rows(self, ids, &values)?;
+        let rows = super::columns::rows(self, unit, &values)?;
         Ok(rows.into_iter().map(|row| (TypeId(row.id), TypeId(row.shape))).collect())
     }
 }
