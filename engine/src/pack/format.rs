@@ -20,7 +20,7 @@
 //! ```text
 //! BTF          a BTF blob: header of 24 bytes, types, strings; split on that of the segment before. What it holds is
 //!              said in `super::intern`. Records of unknown kinds have no tail.
-//! BLOCKS       type_count: u32, offset in the types of every 8th type: u32...
+//! BLOCKS       type_count: u32, offset in the types of every 4th type: u32...
 //! TYPE_INDEX   INDEX: types by the hash of their record
 //! STRING_INDEX INDEX: strings by the hash of their bytes without the NUL; in place of a string's number, its offset
 //!              from the segment's first
@@ -51,7 +51,8 @@
 //! A *root* is a pair of essential name and kind (ENUM64 counts as ENUM) that some type has. A *unit* is one BTF: a
 //! kernel's vmlinux or a module; both are numbered apart. A unit's *value* of a root is the list of its types of that
 //! name and kind: 0 if it has none, the id of the type in the pack if it has one, or 2^31 plus the number of a list.
-//! It is the value that its base unit has, unless there is a change for it.
+//! It is the value that its base unit has, unless there is a change for it. Its type ids are told by those of its *ids
+//! base*: the base unit, or none where the chain of ids bases would become too long.
 //!
 //! Version history: 1 is the first.
 
