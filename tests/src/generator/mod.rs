@@ -9,6 +9,7 @@
 //! cycles, bitfields of types without a size, ldimm64 in the last slot of a program.
 
 mod describe;
+mod fleet;
 mod lower;
 mod mutate;
 mod records;
@@ -19,6 +20,7 @@ mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use fleet::{FleetCase, FleetKernel, edit, permuted};
 pub use rng::Rng;
 
 use crate::build::{
