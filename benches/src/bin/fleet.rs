@@ -33,7 +33,7 @@ struct Args {
     /// Folder of kernels' raw BTFs, or a list of their paths.
     #[arg(long, requires = "objects")]
     kernels: Option<PathBuf>,
-    /// Take the objects and kernels that benches/sets/<SET>.tsv lists.
+    /// Take the objects and kernels that `benches/sets/SET.tsv` lists.
     #[arg(long, requires = "fleet")]
     set: Option<String>,
     /// The folder that `btfleet-workloads fetch` filled.

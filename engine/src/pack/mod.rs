@@ -1,7 +1,7 @@
 //! The fleet pack: the BTF of many kernels in one file that is mapped and used as it is.
 //!
-//! Kernels have most of their types in common. A pack stores every type once ([`intern`]), and for each name the
-//! kernels at which its types change ([`format`](self::format) has the file byte by byte). Asking what all kernels
+//! Kernels have most of their types in common. A pack stores every type once (`intern`), and for each name the
+//! kernels at which its types change (`format` has the file byte by byte). Asking what all kernels
 //! have for a name, [`Pack::expand`], is one probe; the answer refers to types of one merged BTF for each ABI, which
 //! the resolver reads as any other BTF.
 //!

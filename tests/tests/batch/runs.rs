@@ -167,6 +167,9 @@ struct Totals {
     views: u64,
 }
 
+/// Records about a root, and the distinct questions among them.
+type Asked<'q> = (u64, HashSet<(&'q Query<'q>, RelocKind)>);
+
 impl Totals {
     /// How much of the work was shared: what the run has to do, against what it would be pair by pair.
     fn count_sharing(&mut self, objects: &[Object<'_>], kernels: &[Kernel<'_>], modules: Modules) {
@@ -174,7 +177,7 @@ impl Totals {
         for endian in [Endian::Little, Endian::Big] {
             let fleet = Fleet::new(kernels.iter().filter(|it| it.vmlinux.btf.endian() == endian).collect());
             let objects = objects.iter().filter(|it| it.endian() == endian);
-            let mut roots: HashMap<Root<'_>, (u64, HashSet<(&Query<'_>, RelocKind)>)> = HashMap::new();
+            let mut roots: HashMap<Root<'_>, Asked<'_>> = HashMap::new();
             for reloc in objects.flat_map(Object::relocs) {
                 let query = reloc.question.as_ref().ok().and_then(|it| it.query.as_ref());
                 let Some((query, kind)) = query.zip(reloc.kind) else { continue };
@@ -317,7 +320,7 @@ fn judge(
             let order = shuffled(rng, n);
             let kernels: Vec<Kernel<'_>> =
                 order.iter().map(|it| from_packs.remove(it).unwrap_or_else(|| files.kernel(*it))).collect();
-            let loaders: Vec<Loader> = order.iter().map(|&it| loaders[it]).collect();
+            let loaders: Vec<Loader> = order.iter().filter_map(|&it| loaders.get(it).copied()).collect();
             let run = Run::new(threads, &objects, &kernels, &loaders, modules);
             compare(&run, &order, all, &expected)
                 .map_err(|why| format!("{} packs, all programs: {all}: {why}", packs.len()))?;
