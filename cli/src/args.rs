@@ -144,7 +144,7 @@ pub(crate) struct ClassesArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The kernel before: as for 'check', but one.
+    /// The kernel before: as for 'check', but one; PACK:NAME is one of a pack.
     #[arg(value_name = "K1")]
     pub(crate) old: OsString,
     /// The kernel after.
@@ -171,8 +171,9 @@ pub(crate) struct InputArgs {
     #[arg(required = true, value_name = "OBJ")]
     pub(crate) objects: Vec<OsString>,
     /// Kernels: raw BTF, ELF with .BTF, either zstd-compressed; a directory with vmlinux and its
-    /// modules, or with many kernels; KERNEL,MODULE,... for a kernel with just these modules; 'live' for
-    /// the running kernel; globs and @LIST as for objects.
+    /// modules, or with many kernels; a pack with all its kernels, or PACK:NAME for one of them;
+    /// KERNEL,MODULE,... for a kernel with just these modules; 'live' for the running kernel; globs and
+    /// @LIST as for objects.
     #[arg(short, long, required = true, num_args = 1.., value_name = "K")]
     pub(crate) kernels: Vec<OsString>,
     /// What modules count for when vmlinux lacks a type.
@@ -197,7 +198,7 @@ pub(crate) struct ExplainArgs {
     /// Only the record at this byte offset within its section: 'insn_off' of a 'resolve' row.
     #[arg(long, value_name = "OFF")]
     pub(crate) insn: Option<u32>,
-    /// The kernel: as for 'check', but one.
+    /// The kernel: as for 'check', but one; PACK:NAME is one of a pack.
     #[arg(short, long, value_name = "K")]
     pub(crate) kernel: OsString,
     /// What modules count for when vmlinux lacks a type.

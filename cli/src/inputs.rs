@@ -34,8 +34,8 @@ impl<T> Default for Found<T> {
 pub(crate) enum KernelInput {
     /// One kernel.
     Files(KernelSource),
-    /// A pack: all its kernels.
-    Pack(PathBuf),
+    /// A pack: all its kernels, or the one of this name.
+    Pack(PathBuf, Option<String>),
 }
 
 /// Kernels in files of their own, and packs.
@@ -44,7 +44,7 @@ pub(crate) fn apart(inputs: Vec<KernelInput>) -> (Vec<KernelSource>, Vec<PathBuf
     for input in inputs {
         match input {
             KernelInput::Files(source) => sources.push(source),
-            KernelInput::Pack(path) => packs.push(path),
+            KernelInput::Pack(path, _) => packs.push(path),
         }
     }
     (sources, packs)
@@ -80,6 +80,8 @@ pub(crate) fn kernels(args: &[OsString]) -> Result<Found<KernelInput>, Failure> 
         } else if path.as_os_str() == "live" {
             let live = live(&mut found.errors)?;
             found.inputs.push(KernelInput::Files(live));
+        } else if let Some((pack, name)) = split_name(&path) {
+            found.inputs.push(KernelInput::Pack(pack, Some(name)));
         } else if let Some((kernel, modules)) = split_modules(&path) {
             let name = path.to_string_lossy().into_owned();
             found.inputs.push(KernelInput::Files(KernelSource { name, vmlinux: kernel, modules }));
@@ -94,10 +96,23 @@ pub(crate) fn kernels(args: &[OsString]) -> Result<Found<KernelInput>, Failure> 
 /// A file that is a kernel, or a pack of kernels.
 fn alone(path: PathBuf) -> KernelInput {
     if path.is_file() && head_of(&path).is_ok_and(|head| looks_like_pack(&head)) {
-        return KernelInput::Pack(path);
+        return KernelInput::Pack(path, None);
     }
     let name = path.to_string_lossy().into_owned();
     KernelInput::Files(KernelSource { name, vmlinux: path, modules: Vec::new() })
+}
+
+/// `PACK:NAME`, one kernel of a pack.
+fn split_name(path: &Path) -> Option<(PathBuf, String)> {
+    let bytes = path.as_os_str().as_bytes();
+    let colons = bytes.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
+    // Names of packs may have colons, and so may those of kernels.
+    colons.filter_map(|at| bytes.split_at_checked(at)).find_map(|(pack, name)| {
+        let pack = PathBuf::from(OsStr::from_bytes(pack));
+        let is_pack = pack.is_file() && head_of(&pack).is_ok_and(|head| looks_like_pack(&head));
+        let name = String::from_utf8_lossy(name.get(1..)?).into_owned();
+        is_pack.then_some((pack, name))
+    })
 }
 
 /// `KERNEL,MODULE[,MODULE...]`: the separator is a comma since kernel file names contain `+`.

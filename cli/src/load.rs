@@ -7,7 +7,7 @@ use btfleet_engine::batch::{Batch, ObjectFile};
 use btfleet_engine::ingest::{InputCode, InputError, KernelFiles};
 use btfleet_engine::kernel::{Kernel, PackSource};
 use btfleet_engine::object::Object;
-use btfleet_engine::pack::PackFile;
+use btfleet_engine::pack::{PackError, PackFile};
 
 use crate::args::InputArgs;
 use crate::inputs::{self, KernelInput};
@@ -25,8 +25,8 @@ pub(crate) struct Files {
 enum KernelData {
     /// In files of their own, read.
     Files(KernelFiles),
-    /// In a pack, mapped.
-    Pack(PathBuf, PackFile),
+    /// In a pack, mapped: all of them, or the one of a name.
+    Pack(PathBuf, PackFile, Option<String>),
 }
 
 /// Parsed inputs, and defects in the order in which reports name them.
@@ -138,8 +138,8 @@ impl KernelData {
     fn read(input: &KernelInput) -> Result<Self, InputError> {
         match input {
             KernelInput::Files(source) => KernelFiles::read(source).map(Self::Files),
-            KernelInput::Pack(path) => match PackFile::open(path) {
-                Ok(file) => Ok(Self::Pack(path.clone(), file)),
+            KernelInput::Pack(path, name) => match PackFile::open(path) {
+                Ok(file) => Ok(Self::Pack(path.clone(), file, name.clone())),
                 Err(error) => Err(InputError::unusable_pack(path, &error)),
             },
         }
@@ -152,11 +152,24 @@ impl KernelData {
                 let defects = files.defects.iter().cloned().chain(defects).collect();
                 Ok(Parsed { kernels: vec![(files.name.as_str(), kernel)], defects, pack: None })
             }
-            Self::Pack(path, file) => {
-                let (source, kernels) = file
+            Self::Pack(path, file, wanted) => {
+                let (source, mut kernels) = file
                     .view()
                     .and_then(PackSource::kernels)
                     .map_err(|error| InputError::unusable_pack(path, &error))?;
+                if let Some(wanted) = wanted {
+                    // A name is mostly a path; its last part will do.
+                    let is_wanted = |name: &str| {
+                        let last = name.rsplit('/').next().unwrap_or(name);
+                        let last = last.strip_suffix(".zst").unwrap_or(last);
+                        name == wanted || last == wanted || last.strip_suffix(".btf") == Some(wanted)
+                    };
+                    kernels.retain(|(name, _)| is_wanted(name));
+                    if kernels.is_empty() {
+                        let error = PackError::NoSuchName { name: wanted.clone() };
+                        return Err(InputError::unusable_pack(path, &error));
+                    }
+                }
                 Ok(Parsed { kernels, defects: Vec::new(), pack: Some((path, source)) })
             }
         }

@@ -195,3 +195,27 @@ fn diff_shows_what_changed() {
     assert_eq!(counts(&fine(&["diff", NEW, OLD])), [vanished, appeared, changed]);
     assert_eq!(counts(&fine(&["diff", OLD, OLD])), [0, 0, 0]);
 }
+
+/// Check that one kernel of a pack is named behind a colon, by its whole name or the last part, and that it explains
+/// and compares as its own file does.
+#[test]
+fn one_kernel_of_a_pack_is_taken_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let pack = dir.path().join("fleet.pack").to_str().unwrap().to_owned();
+    fine(&["pack", "add", &pack, OLD, NEW]);
+    let object = "objects/unguarded_read.bpf.o";
+    let of_pack = [format!("{pack}:{NEW}"), format!("{pack}:7.3.4+deb13-cloud-amd64")];
+    for kernel in of_pack {
+        let explain = |kernel: &str| fine(&["explain", object, "--verbose", "-k", kernel]);
+        assert_eq!(explain(&kernel), explain(NEW));
+        let old = format!("{pack}:5.10.0-46-cloud-amd64");
+        assert_eq!(fine(&["diff", &old, &kernel, object]), fine(&["diff", OLD, NEW, object]));
+        assert_eq!(fine(&["diff", &old, &kernel]), fine(&["diff", OLD, NEW]));
+    }
+    let out = btfleet(&["check", object, "-k", &format!("{pack}:none")]);
+    assert_eq!(out.status.code(), Some(3));
+    assert!(stderr(&out).contains("no kernel in the pack has the name none"), "{}", stderr(&out));
+    // Two kernels are not one.
+    let out = btfleet(&["explain", object, "-k", &pack]);
+    assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+}
