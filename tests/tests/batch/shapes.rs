@@ -278,7 +278,7 @@ fn shapes_of_different_abis_differ() {
     let case = Case::generate(1);
     let [little, big] = [ByteOrder::Little, ByteOrder::Big].map(|order| build(order, &case.target));
     let [little, big] = [&little, &big].map(|it| Btf::parse(it).expect("BTF"));
-    let [little, big] = [&little, &big].map(|it| Side::new(it));
+    let [little, big] = [&little, &big].map(Side::new);
     let ids: Vec<TypeId> = little.btf.own_types().map(|(id, _)| id).collect();
     assert!(!ids.is_empty());
     for id in ids {
