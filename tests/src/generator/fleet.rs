@@ -3,7 +3,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "a handful of types is counted")]
 
 use super::rng::Rng;
-use super::{Case, Type};
+use super::{Case, Site, Type};
 use crate::build::ByteOrder;
 
 /// Types of one kernel.
@@ -76,6 +76,12 @@ impl FleetCase {
         }
         // Roots of the same names, and other questions about them.
         objects.push(Case::generate_in(order, seed ^ 1));
+        for object in &mut objects {
+            // Where records share an instruction, all of an object's records are folded together.
+            if rng.chance(70) {
+                object.records.iter_mut().for_each(|record| record.site = Site::Own);
+            }
+        }
         objects.retain(|object| !object.records.is_empty());
         Self { order, objects, kernels }
     }

@@ -145,6 +145,9 @@ fn is_active(all: bool) -> impl Fn(&Reloc<'_>) -> bool {
     move |reloc| all || reloc.program != Some(0)
 }
 
+/// Distinct questions about a root.
+type Distinct<'q> = HashSet<(&'q Query<'q>, RelocKind)>;
+
 /// What the cases were about.
 #[derive(Debug, Default)]
 struct Totals {
@@ -155,6 +158,8 @@ struct Totals {
     pruned: u64,
     module_dependent: u64,
     from_modules: u64,
+    /// Values that are ids of candidates.
+    target_ids: u64,
     packed_kernels: u64,
     refused_kernels: u64,
     /// Questions that were put to a candidate, had every pair been answered alone.
@@ -167,9 +172,6 @@ struct Totals {
     views: u64,
 }
 
-/// Records about a root, and the distinct questions among them.
-type Asked<'q> = (u64, HashSet<(&'q Query<'q>, RelocKind)>);
-
 impl Totals {
     /// How much of the work was shared: what the run has to do, against what it would be pair by pair.
     fn count_sharing(&mut self, objects: &[Object<'_>], kernels: &[Kernel<'_>], modules: Modules) {
@@ -177,7 +179,7 @@ impl Totals {
         for endian in [Endian::Little, Endian::Big] {
             let fleet = Fleet::new(kernels.iter().filter(|it| it.vmlinux.btf.endian() == endian).collect());
             let objects = objects.iter().filter(|it| it.endian() == endian);
-            let mut roots: HashMap<Root<'_>, Asked<'_>> = HashMap::new();
+            let mut roots: HashMap<Root<'_>, (u64, Distinct<'_>)> = HashMap::new();
             for reloc in objects.flat_map(Object::relocs) {
                 let query = reloc.question.as_ref().ok().and_then(|it| it.query.as_ref());
                 let Some((query, kind)) = query.zip(reloc.kind) else { continue };
@@ -299,7 +301,7 @@ fn judge(
     for all in [true, false] {
         let expected = pair_by_pair(&objects, &kernels, &loaders, modules, all);
         if all {
-            totals.count(&expected);
+            totals.count(&objects, &expected);
         }
         let thirds = shuffled(rng, n);
         let third = |it: usize| thirds.iter().copied().skip(it).step_by(3).collect::<Vec<_>>();
@@ -376,13 +378,18 @@ fn as_libbpf(
 }
 
 impl Totals {
-    fn count(&mut self, expected: &Expected) {
-        for said in expected.iter().flatten().flatten() {
-            self.records += 1;
-            match said {
-                Said::ByModule(_) => self.module_dependent += 1,
-                Said::Decided { candidate: Some((Some(_), ..)), .. } => self.from_modules += 1,
-                _ => {}
+    fn count(&mut self, objects: &[Object<'_>], expected: &Expected) {
+        for (object, expected) in objects.iter().zip(expected) {
+            for (reloc, said) in expected.iter().flat_map(|said| object.relocs().iter().zip(said)) {
+                self.records += 1;
+                match said {
+                    Said::ByModule(_) => self.module_dependent += 1,
+                    Said::Decided { candidate: Some((module, ..)), .. } => {
+                        self.from_modules += u64::from(module.is_some());
+                        self.target_ids += u64::from(reloc.kind == Some(RelocKind::TypeIdTarget));
+                    }
+                    _ => {}
+                }
             }
         }
     }
@@ -402,7 +409,7 @@ fn run_cases(first: u64, modules: Modules, same_loader: bool, libbpf: bool) -> T
     eprintln!("{modules:?}, one loader: {same_loader}: {totals:#?}");
     assert!(totals.records > 20_000 && totals.packed_kernels > 1000, "{totals:?}");
     assert!(totals.refused_kernels * 5 < totals.packed_kernels, "{totals:?}");
-    assert!(totals.from_modules > 200, "{totals:?}");
+    assert!(totals.from_modules > 200 && totals.target_ids > 100, "{totals:?}");
     assert!(totals.answered * 3 < totals.asked * 2, "hardly anything was shared: {totals:?}");
     assert!(totals.views * 4 < totals.looked_up * 3, "hardly any view was shared: {totals:?}");
     assert!(totals.views > totals.looked_up / 10, "kernels are too much alike: {totals:?}");
