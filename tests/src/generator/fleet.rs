@@ -4,7 +4,7 @@
 
 use super::rng::Rng;
 use super::{Case, Site, Type};
-use crate::build::ByteOrder;
+use crate::build::{ByteOrder, Insn};
 
 /// Types of one kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +79,11 @@ impl FleetCase {
         for object in &mut objects {
             // Where records share an instruction, all of an object's records are folded together.
             if rng.chance(70) {
-                object.records.iter_mut().for_each(|record| record.site = Site::Own);
+                for record in &mut object.records {
+                    record.site = Site::Own;
+                    // A record touches the slot behind its instruction as well.
+                    record.insns.push(Insn::mov(0, 0));
+                }
             }
         }
         objects.retain(|object| !object.records.is_empty());
