@@ -221,6 +221,9 @@ impl<'a> Fleet<'a> {
                     }),
                 }
             });
+            // Where all types of the list are of a wrong kind, the kernel's own modules decide.
+            let is_vmlinux = |it: &View| it.lists.iter().flatten().any(|it| it.module.is_none());
+            let key = key.filter(|_| views.get(view as usize).is_some_and(is_vmlinux));
             if let Some(key) = key {
                 by_list.insert(key, view);
             }
