@@ -79,22 +79,34 @@ impl Batch {
         }
     }
 
-    /// Applies `work` to the numbers below `count`. `sink` gets the results in their order, and says whether to go on.
+    /// Applies `work` to the numbers below `count`. `sink` gets the results in their order, on the caller's thread
+    /// while later ones are worked on, and says whether to go on.
     pub fn for_each<R: Send>(
         &self,
         count: usize,
         work: impl Fn(usize) -> R + Sync,
         mut sink: impl FnMut(usize, R) -> bool,
     ) {
+        let Some(pool) = &self.pool else {
+            (0..count).all(|number| sink(number, work(number)));
+            return;
+        };
         // Enough to keep every thread busy, few enough to bound what waits for the first of them.
         let at_once = 32 * self.threads();
-        for from in (0..count).step_by(at_once) {
-            let numbers: Vec<usize> = (from..count.min(from + at_once)).collect();
-            for (&number, result) in numbers.iter().zip(self.map(&numbers, |&it| work(it))) {
-                if !sink(number, result) {
-                    return;
-                }
+        let mut done: Vec<R> = Vec::new();
+        let mut first = 0;
+        for from in (0..count).step_by(at_once).chain([count]) {
+            let mut next = Vec::new();
+            let goes_on = pool.in_place_scope(|scope| {
+                scope.spawn(|_| {
+                    (from..count.min(from + at_once)).into_par_iter().map(&work).collect_into_vec(&mut next);
+                });
+                (first..).zip(done.drain(..)).all(|(number, result)| sink(number, result))
+            });
+            if !goes_on {
+                return;
             }
+            (done, first) = (next, from);
         }
     }
 
