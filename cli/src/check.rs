@@ -162,7 +162,8 @@ struct Places {
     programs: BTreeMap<usize, BTreeSet<String>>,
     /// The first source line of each object.
     lines: BTreeMap<usize, String>,
-    kernels: BTreeSet<usize>,
+    /// By kernel: whether it is on that one.
+    on: Vec<bool>,
     /// Program and kernel pairs.
     count: usize,
 }
@@ -197,11 +198,11 @@ impl Summary {
         };
         let mut kernels_of: Vec<Vec<usize>> = vec![Vec::new(); verdicts.by_class.len()];
         for (kernel, (cell, class)) in cells.iter_mut().zip(&verdicts.classes.of).enumerate() {
-            if let Some(refusal) = loaders.refusal(inputs, object_no, kernel) {
+            if let Some(kernels) = class.and_then(|it| kernels_of.get_mut(it as usize)) {
+                kernels.push(kernel);
+            } else if let Some(refusal) = loaders.refusal(inputs, object_no, kernel) {
                 *self.pairs_not_judged.entry(refusal.short).or_default() += 1;
                 *cell = Cell::NotJudged;
-            } else if let Some(kernels) = class.and_then(|it| kernels_of.get_mut(it as usize)) {
-                kernels.push(kernel);
             }
         }
         for (verdicts, kernels) in verdicts.by_class.iter().zip(&kernels_of) {
@@ -249,7 +250,12 @@ impl Summary {
             }
             places.kinds.extend(reloc.and_then(|it| it.kind).map(|it| it.name()));
             places.in_default |= program.autoload;
-            places.kernels.extend(kernels);
+            places.on.resize(self.cells.first().map_or(0, Vec::len), false);
+            for &kernel in kernels {
+                if let Some(on) = places.on.get_mut(kernel) {
+                    *on = true;
+                }
+            }
             let name = String::from_utf8_lossy(program.name).into_owned();
             places.programs.entry(object_no).or_default().insert(name);
             if let Some(line) = reloc.and_then(|it| object.source_line(it)) {
@@ -368,11 +374,12 @@ impl Summary {
                 out.line(&format!("    and {} more objects", places.programs.len() - OBJECTS_PER_CAUSE))?;
             }
             let total = inputs.kernels.len();
-            if places.kernels.len() == total {
+            let on: Vec<usize> = (0..total).filter(|&it| places.on.get(it) == Some(&true)).collect();
+            if on.len() == total {
                 out.line("    on every kernel")?;
             } else {
                 let kernels: Vec<String> =
-                    places.kernels.iter().filter_map(|it| kernel_names.get(*it).cloned()).collect();
+                    on.iter().filter_map(|it| kernel_names.get(*it).cloned()).collect();
                 out.line(&format!("    on {} of {total} kernels: {}", kernels.len(), some_of(&kernels)))?;
             }
         }
