@@ -10,8 +10,7 @@ use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::fleet::{Candidate, Fleet, RootTable, Selection};
 use crate::format::Endian;
-use crate::object::{Object, Reloc};
-use crate::query::{Question, Root};
+use crate::query::Root;
 use crate::resolve::{Asked, Budget, Match, Outcome, Part, Target, on_candidate};
 
 /// A root, and the answers to every query about it.
@@ -46,18 +45,13 @@ pub(super) struct ByIds {
 pub(super) type CandidateIds = SmallVec<[(Candidate, TypeId); 1]>;
 
 impl<'a> RootQueries<'_, 'a> {
-    /// `asked`: the object, record and question of an edit.
-    pub(super) fn answer<'q>(
+    pub(super) fn answer(
         &self,
         rules: &Rules,
         endian: Endian,
         selection: Selection,
         fleet: &Fleet<'a>,
-        asked: &impl Fn(&EditOf) -> Option<(&'q Object<'a>, &'q Reloc<'a>, &'q Question<'a>)>,
-    ) -> RootAnswers<'a>
-    where
-        'a: 'q,
-    {
+    ) -> RootAnswers<'a> {
         let table = fleet.table(self.root, selection);
         let mut matches = Vec::with_capacity(self.queries.len() * table.shapes.len());
         for (query, kind) in &self.queries {
@@ -75,7 +69,7 @@ impl<'a> RootQueries<'_, 'a> {
         if are_alone {
             outcomes.reserve(self.edits.len() * table.views.len());
             for edit in &self.edits {
-                let Some((object, reloc, question)) = asked(edit) else { continue };
+                let EditOf { object, reloc, question, .. } = *edit;
                 let start = edit.query as usize * table.shapes.len();
                 let matches = matches.get(start..start + table.shapes.len()).unwrap_or_default();
                 let records = vec![Asked::new(object, reloc, Ok(question), 0, matches)];

@@ -26,14 +26,15 @@ pub(super) type QueryPlaces = Vec<Vec<Option<QueryPlace>>>;
 pub(super) struct RootQueries<'q, 'a> {
     pub(super) root: &'q Root<'a>,
     pub(super) queries: Vec<(&'q Query<'a>, RelocKind)>,
-    pub(super) edits: Vec<EditOf>,
+    pub(super) edits: Vec<EditOf<'q, 'a>>,
 }
 
 /// The first record of those that have the same query, the same value in the program and the same instruction: the
 /// same becomes of them, whatever object they are in.
-pub(super) struct EditOf {
-    pub(super) object: usize,
-    pub(super) record: usize,
+pub(super) struct EditOf<'q, 'a> {
+    pub(super) object: &'q Object<'a>,
+    pub(super) reloc: &'q Reloc<'a>,
+    pub(super) question: &'q Question<'a>,
     pub(super) query: u32,
 }
 
@@ -128,7 +129,7 @@ pub(super) fn distinct_queries<'q, 'a>(
                 && let Some(root) = roots.get_mut(place.root as usize)
             {
                 place.edit = Some(*edits.entry(key).or_insert_with(|| {
-                    root.edits.push(EditOf { object: number, record, query: place.query });
+                    root.edits.push(EditOf { object, reloc, question, query: place.query });
                     count(root.edits.len() - 1)
                 }));
             }

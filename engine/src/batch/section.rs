@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::Batch;
 use super::answers::{ByIds, CandidateIds, RootAnswers};
 use super::folded::{ClassOf, FoldedPart, FoldedSection, Layout, OfRecord, Outcomes};
-use super::questions::{EditOf, QueryPlace, QueryPlaces, count, distinct_queries, questions_by};
+use super::questions::{QueryPlace, QueryPlaces, count, distinct_queries, questions_by};
 use crate::btf::TypeId;
 use crate::dialect::Rules;
 use crate::error::ResolveError;
@@ -47,12 +47,7 @@ impl<'a> Section<'a> {
             _ => batch.map(objects, |object| questions_by(&rules, object)),
         };
         let (queries, wanted) = distinct_queries(objects, &questions, endian);
-        let asked = |it: &EditOf| {
-            let reloc = objects.get(it.object)?.relocs().get(it.record)?;
-            let own = questions.get(it.object).and_then(|of_object| of_object.get(it.record));
-            Some((objects.get(it.object)?, reloc, own.unwrap_or(&reloc.question).as_ref().ok()?))
-        };
-        let roots = batch.map(&wanted, |it| it.answer(&rules, endian, selection, &fleet, &asked));
+        let roots = batch.map(&wanted, |it| it.answer(&rules, endian, selection, &fleet));
         Self { rules, endian, selection, fleet, questions, queries, roots }
     }
 
@@ -74,7 +69,7 @@ impl<'a> Section<'a> {
 
     /// The outcomes of some of an object's records: those that were made for all objects where that is possible, else
     /// folded once for each distinct view of what they are about.
-    pub(super) fn fold_part(
+    fn fold_part(
         &self,
         object: &'a Object<'a>,
         number: usize,
@@ -86,7 +81,7 @@ impl<'a> Section<'a> {
     }
 
     /// `None` if the records bear on each other.
-    pub(super) fn shared_part(
+    fn shared_part(
         &self,
         object: &'a Object<'a>,
         number: usize,
@@ -175,7 +170,7 @@ impl<'a> Section<'a> {
     }
 
     /// Folds records once for each distinct view of what they are about.
-    pub(super) fn own_part(
+    fn own_part(
         &self,
         object: &'a Object<'a>,
         number: usize,
@@ -240,7 +235,7 @@ impl<'a> Section<'a> {
 
     /// Kernels with the same views of several roots, and with the same ids of their candidates if those count: the
     /// first kernel of each class with its views, and by kernel the number of its class.
-    pub(super) fn joint_classes<'r>(
+    fn joint_classes<'r>(
         &'r self,
         roots: &[&'r RootAnswers<'a>],
         with_ids: bool,
@@ -271,7 +266,7 @@ impl<'a> Section<'a> {
     }
 
     /// By kernel: the ids of a root's candidates.
-    pub(super) fn ids<'r>(&self, answers: &'r RootAnswers<'a>) -> &'r [CandidateIds] {
+    fn ids<'r>(&self, answers: &'r RootAnswers<'a>) -> &'r [CandidateIds] {
         answers.ids.get_or_init(|| {
             let table = &answers.table;
             let of_kernel = |(kernel, view): (usize, &u32)| {
@@ -298,7 +293,7 @@ impl<'a> Section<'a> {
     }
 
     /// Answers to one query, by the number of the shape.
-    pub(super) fn matches(&self, place: QueryPlace) -> &Matches {
+    fn matches(&self, place: QueryPlace) -> &Matches {
         let Some(root) = self.roots.get(place.root as usize) else { return &[] };
         let shapes = root.table.shapes.len();
         let start = place.query as usize * shapes;

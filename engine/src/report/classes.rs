@@ -26,15 +26,9 @@ pub fn classes(batch: &Batch, run: &Run<'_>, objects: &[Object<'_>]) -> Partitio
     let numbers: Vec<usize> = (0..objects.len()).collect();
     let of_objects = batch.map(&numbers, |&number| of_object(run, number));
     let mut joint = Classes::none(run.kernel_count());
-    let mut is_first = true;
     let (mut by_object, mut payloads) = (Vec::new(), Vec::new());
     for (classes, count) in of_objects {
-        if is_first {
-            joint = classes.clone();
-        } else {
-            joint.join(&classes);
-        }
-        is_first = false;
+        joint.join(&classes);
         by_object.push(classes);
         payloads.push(count);
     }

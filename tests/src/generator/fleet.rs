@@ -81,7 +81,7 @@ impl FleetCase {
             if rng.chance(70) {
                 for record in &mut object.records {
                     record.site = Site::Own;
-                    // A record touches the slot behind its instruction as well.
+                    // Apart from the next one, whatever the instruction is.
                     record.insns.push(Insn::mov(0, 0));
                 }
             }
