@@ -6,13 +6,8 @@ use hashbrown::HashMap;
 use object::read::elf::{Rel, Sym};
 
 use super::elf::Sections;
-use super::{Program, program_at};
+use super::{PSEUDO_CALL, PSEUDO_FUNC, Program, program_at};
 use crate::format::insn::{CALL, INSN_LEN, Insn};
-
-/// `src_reg` of a call to another function of the object.
-const PSEUDO_CALL: u8 = 1;
-/// `src_reg` of an ldimm64 that takes the address of a function.
-const PSEUDO_FUNC: u8 = 4;
 
 /// For each program, the subprograms that it calls or takes the address of, in the order in which it does.
 pub(super) fn callees(sections: &Sections<'_>) -> Vec<Vec<usize>> {

@@ -12,7 +12,7 @@ use object::{Endianness, SectionIndex};
 
 use super::attach::AttachTarget;
 use super::links::Role;
-use super::{CodeSection, ObjectError, Program, Refusal};
+use super::{CodeSection, DataSection, ObjectError, Program, Refusal};
 use crate::format::Endian;
 use crate::format::insn::INSN_LEN;
 
@@ -37,6 +37,10 @@ pub(super) struct Sections<'data> {
     pub(super) code_rels: Vec<(usize, &'data [Rel64<Endianness>])>,
     /// By ELF section number: what libbpf takes it for.
     pub(super) roles: Vec<Role>,
+    /// Number of the ELF section `.text`.
+    pub(super) text_elf: Option<u16>,
+    /// Sections of data, in the order of the file.
+    pub(super) data: Vec<DataSection<'data>>,
     /// Maps defined by BTF or struct_ops: libbpf does not open the object without usable BTF.
     pub(super) needs_btf: bool,
     /// An executable section or `.BTF.ext` has bytes of the file in common with something else.
@@ -80,6 +84,8 @@ impl<'data> Sections<'data> {
             symbols: SymbolTable::default(),
             code_rels: Vec::new(),
             roles: vec![Role::Other; table.len()],
+            text_elf: None,
+            data: Vec::new(),
             needs_btf: false,
             shares_bytes: false,
             refused: None,
@@ -103,6 +109,14 @@ impl<'data> Sections<'data> {
             let kind = section.sh_type(endian);
             if let Some(role) = this.roles.get_mut(index.0) {
                 *role = role_of(name, kind == SHT_PROGBITS && !contents.is_empty(), kind == SHT_NOBITS);
+                match (*role, u16::try_from(index.0)) {
+                    (Role::Data, Ok(elf)) => {
+                        let is_frozen = name.starts_with(b".rodata");
+                        this.data.push(DataSection { name, bytes: contents, is_frozen, elf });
+                    }
+                    (Role::Text, Ok(elf)) => this.text_elf = Some(elf),
+                    _ => {}
+                }
             }
             match name {
                 b"version" if contents.len() != 4 => {

@@ -14,6 +14,7 @@ mod ext;
 mod externs;
 mod links;
 mod path;
+mod refs;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use hashbrown::{HashMap, HashSet};
 pub use attach::{AttachKind, AttachTarget};
 pub use error::{ExtError, IgnoredBtf, ObjectError, Refusal};
 pub use externs::{Extern, ExternKind};
+pub use refs::{DataSection, Reference, Variable};
 
 use crate::btf::{Btf, TypeId};
 use crate::dialect::Rules;
@@ -34,6 +36,7 @@ use elf::Sections;
 use ext::{BtfExt, LineBlock};
 
 pub(crate) use ext::CorePart;
+pub(crate) use refs::{PSEUDO_CALL, PSEUDO_FUNC};
 
 /// One BPF object.
 #[derive(Debug)]
@@ -44,6 +47,9 @@ pub struct Object<'data> {
     code: Vec<CodeSection<'data>>,
     programs: Vec<Program<'data>>,
     callees: Vec<Vec<usize>>,
+    links: refs::Links<'data>,
+    /// Number of the ELF section `.text`.
+    text_elf: Option<u16>,
     relocs: Vec<Reloc<'data>>,
     root_count: usize,
     core_part: Option<CorePart<'data>>,
@@ -181,7 +187,8 @@ impl<'data> Object<'data> {
         refused = refused.or_else(|| links::check(&sections));
         let callees = calls::callees(&sections);
         let linked = links::places(&sections);
-        let Sections { code, programs, btf_ext_at, shares_bytes, .. } = sections;
+        let links = refs::Links::of(&sections);
+        let Sections { code, programs, btf_ext_at, shares_bytes, text_elf, .. } = sections;
         let mut object = Self {
             file: data,
             endian,
@@ -189,6 +196,8 @@ impl<'data> Object<'data> {
             code,
             programs,
             callees,
+            links,
+            text_elf,
             relocs: Vec::new(),
             root_count: 0,
             core_part: ext.as_ref().and_then(BtfExt::core_part),
