@@ -54,6 +54,7 @@
 //! * [`fleet`]: the kernels of a run: candidates of a root on all of them.
 //! * [`patch`]: a decided relocation to instruction bytes.
 //! * [`resolve`]: one query on one type, and the fold of an object's records.
+//! * [`reach`]: which instructions can be reached once the values are known.
 //! * [`batch`]: many objects on many kernels, in parallel.
 //! * [`relocate`]: the object's file as it is after relocation.
 //! * [`explain`]: why a record came out as it did.
@@ -79,6 +80,7 @@ pub mod object;
 pub mod pack;
 pub mod patch;
 pub mod query;
+pub mod reach;
 pub mod relocate;
 pub mod report;
 pub mod resolve;
