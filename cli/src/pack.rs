@@ -5,7 +5,8 @@ use std::path::Path;
 use btfleet_engine::batch::Batch;
 use btfleet_engine::ingest::{KernelFiles, KernelSource, facts_of};
 use btfleet_engine::pack::{
-    self, Added, Builder, Facts, KernelEntry, NewKernel, NewModule, Pack, PackError, PackFile, Written,
+    self, Added, BtfOrigin, Builder, Facts, KernelEntry, NewKernel, NewModule, Pack, PackError, PackFile,
+    Written,
 };
 use serde::Serialize;
 
@@ -154,7 +155,7 @@ fn add_all(
                 btf.modules.iter().map(|it| NewModule { name: it.name, btf: &it.btf, bytes: it.bytes });
             let added = builder.add(&NewKernel {
                 name,
-                facts: &facts(args, source),
+                facts: &facts(args, source, files),
                 vmlinux: &btf.vmlinux,
                 vmlinux_bytes: btf.vmlinux_bytes,
                 modules: modules.collect(),
@@ -177,8 +178,9 @@ fn add_all(
     Ok(())
 }
 
-fn facts(args: &PackAddArgs, source: &KernelSource) -> Facts {
+fn facts(args: &PackAddArgs, source: &KernelSource, files: &KernelFiles) -> Facts {
     let mut facts = facts_of(&source.vmlinux);
+    facts.origin = files.said_origin();
     let given = [
         (&args.release, &mut facts.release),
         (&args.distribution, &mut facts.distribution),
@@ -190,7 +192,9 @@ fn facts(args: &PackAddArgs, source: &KernelSource) -> Facts {
             fact.clone_from(given);
         }
     }
-    facts.external |= args.external;
+    if args.external {
+        facts.origin = BtfOrigin::External;
+    }
     facts
 }
 
@@ -220,7 +224,7 @@ struct KernelRow<'a> {
     distribution: &'a str,
     arch: &'a str,
     flavour: &'a str,
-    external: bool,
+    btf: &'static str,
     byte_order: &'static str,
     pointer_size: u32,
     modules: Vec<&'a str>,
@@ -296,7 +300,7 @@ fn row<'a>(kernel: &'a KernelEntry<'a>) -> KernelRow<'a> {
         distribution: &facts.distribution,
         arch: &facts.architecture,
         flavour: &facts.flavour,
-        external: facts.external,
+        btf: facts.origin.name(),
         byte_order: match kernel.abi.endian() {
             btfleet_engine::format::Endian::Little => "little",
             btfleet_engine::format::Endian::Big => "big",

@@ -6,7 +6,8 @@ use smallvec::SmallVec;
 
 use crate::btf::{Btf, BtfError, RootIndex, TypeId};
 use crate::format::btf::Kind;
-use crate::pack::{Pack, PackError};
+use crate::kallsyms::Kallsyms;
+use crate::pack::{BtfOrigin, Pack, PackError};
 use crate::query::Root;
 
 /// One kernel with the modules that are to be looked at, in order.
@@ -18,7 +19,14 @@ pub struct Kernel<'data> {
     pub modules: Vec<Module<'data>>,
     /// Where it is from, if that is a pack.
     pub packed: Option<Packed<'data>>,
+    /// What its file says of where its BTF is from, see [`Kernel::origin`].
+    pub said_origin: BtfOrigin,
+    /// Its lists of symbols, where they are given. Packs have none.
+    pub kallsyms: Option<Arc<Kallsyms>>,
 }
+
+/// Function that is compiled into kernels that have BTF, and into no others (`kernel/bpf/sysfs_btf.c`).
+const BUILT_IN_WITNESS: &[u8] = b"btf_vmlinux_init";
 
 /// A kernel's place in a pack.
 #[derive(Clone, Debug)]
@@ -149,6 +157,17 @@ impl<'data> Indexed<'data> {
         }
     }
 
+    /// The first of its own types of this full name and this kind, as an id of [`Indexed::btf`].
+    ///
+    /// Source: `btf__find_by_name_kind_own`, libbpf.
+    pub fn named(&self, name: &[u8], kind: Kind) -> Option<TypeId> {
+        let candidates = self.candidates(&Root::new(name, kind), kind, None);
+        let is_named = |id: TypeId| {
+            self.btf.ty(id).is_some_and(|ty| ty.kind == kind && self.btf.name_is(ty.name_off, name))
+        };
+        candidates.into_iter().map(|it| it.id).find(|&id| is_named(id))
+    }
+
     /// Ids of the candidates for a root in the kernel's own BTF, in their order.
     pub fn ids(&self, root: &Root<'_>) -> SmallVec<[TypeId; 2]> {
         match &self.roots {
@@ -171,7 +190,13 @@ impl<'data> Kernel<'data> {
 
     /// A kernel without modules.
     pub fn new(vmlinux: Btf<'data>) -> Self {
-        Self { vmlinux: Indexed::new(vmlinux), modules: Vec::new(), packed: None }
+        Self {
+            vmlinux: Indexed::new(vmlinux),
+            modules: Vec::new(),
+            packed: None,
+            said_origin: BtfOrigin::Unknown,
+            kallsyms: None,
+        }
     }
 
     /// A kernel of a pack.
@@ -191,7 +216,8 @@ impl<'data> Kernel<'data> {
             .zip(&entry.modules)
             .map(|(number, module)| Module { name: module.name.to_owned(), indexed: unit(Some(number)) });
         let (vmlinux, modules) = (unit(None), modules.collect());
-        Ok(Self { vmlinux, modules, packed: Some(place) })
+        let said_origin = entry.facts.origin;
+        Ok(Self { vmlinux, modules, packed: Some(place), said_origin, kallsyms: None })
     }
 
     /// Adds a module, whose types come behind those of the modules added before.
@@ -202,6 +228,16 @@ impl<'data> Kernel<'data> {
         let btf = Btf::parse_split(data, Arc::clone(&self.vmlinux.btf))?;
         self.modules.push(Module { name, indexed: Indexed::new(btf) });
         Ok(())
+    }
+
+    /// Whether its BTF is its own: as its file says, else by what is compiled into kernels with BTF only.
+    pub fn origin(&self) -> BtfOrigin {
+        match self.said_origin {
+            BtfOrigin::Unknown if self.vmlinux.named(BUILT_IN_WITNESS, Kind::Func).is_some() => {
+                BtfOrigin::BuiltIn
+            }
+            said => said,
+        }
     }
 
     /// The BTF that a candidate's id belongs to.

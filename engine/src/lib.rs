@@ -49,6 +49,7 @@
 //! * [`query`]: a record as a question without its object.
 //! * [`pack`]: many kernels in one file, each type once.
 //! * [`object`]: one BPF object: programs, records, externs.
+//! * [`kallsyms`]: a kernel's lists of its symbols.
 //! * [`kernel`]: one kernel: vmlinux, modules, candidate lookup.
 //! * [`ingest`]: files as users have them, read and decompressed.
 //! * [`fleet`]: the kernels of a run: candidates of a root on all of them.
@@ -56,6 +57,7 @@
 //! * [`resolve`]: one query on one type, and the fold of an object's records.
 //! * [`reach`]: which instructions can be reached once the values are known.
 //! * [`batch`]: many objects on many kernels, in parallel.
+//! * [`depend`]: what programs need beside CO-RE: attach targets, symbols, structs to implement.
 //! * [`relocate`]: the object's file as it is after relocation.
 //! * [`explain`]: why a record came out as it did.
 //! * [`report`]: verdicts on programs, classes of kernels.
@@ -67,6 +69,7 @@
 pub mod batch;
 pub mod btf;
 pub mod bytes;
+pub mod depend;
 pub mod dialect;
 pub mod diff;
 pub mod error;
@@ -74,6 +77,7 @@ pub mod explain;
 pub mod fleet;
 pub mod format;
 pub mod ingest;
+pub mod kallsyms;
 pub mod kernel;
 pub mod matchers;
 pub mod object;

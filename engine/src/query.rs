@@ -126,7 +126,7 @@ pub struct LocalType<'data> {
 }
 
 impl<'data> LocalType<'data> {
-    fn new(btf: &Arc<Btf<'data>>, id: TypeId) -> Self {
+    pub(crate) fn new(btf: &Arc<Btf<'data>>, id: TypeId) -> Self {
         Self { btf: Arc::clone(btf), id, shape: ShapeHasher::new(btf).hash(id) }
     }
 }

@@ -154,7 +154,7 @@ fn measure<'a>(inputs: &'a [ObjectInput], kernels: &[KernelInput]) -> Result<Rea
         let Ok(object) = Object::parse(&input.data) else { continue };
         objects.push(questions.note(&object));
         let attached = object.programs().iter().filter_map(|it| it.attach);
-        for (prefix, name) in attached.filter_map(|it| Some((it.kind.btf_prefix(), it.name?))) {
+        for (prefix, name) in attached.filter_map(|it| Some((it.kind.in_btf()?.0, it.name?))) {
             wanted.insert(NameHash::of(&[prefix.as_bytes(), name].concat()).0);
         }
         wanted.extend(object.externs().iter().map(|it| NameHash::of(it.name).0));

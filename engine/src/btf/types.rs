@@ -114,6 +114,8 @@ pub struct Param {
 pub struct SecVar {
     /// A VAR, or a FUNC for an extern function.
     pub type_id: TypeId,
+    /// Where it starts in the section, in **bytes**.
+    pub offset: u32,
 }
 
 /// An ARRAY's element type and count.
@@ -457,8 +459,8 @@ impl<'data> Type<'data> {
         let endian = self.endian;
         let records = if self.kind == Kind::Datasec { self.records::<12>() } else { [].iter().take(0) };
         records.map(move |rec| {
-            let [a, b, c, d, ..] = *rec;
-            SecVar { type_id: TypeId(endian.u32([a, b, c, d])) }
+            let [a, b, c, d, e, f, g, h, ..] = *rec;
+            SecVar { type_id: TypeId(endian.u32([a, b, c, d])), offset: endian.u32([e, f, g, h]) }
         })
     }
 }

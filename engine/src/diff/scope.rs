@@ -42,9 +42,9 @@ impl Scope {
             }
             let targets = object.programs().iter().filter_map(|it| it.attach);
             for target in targets {
-                if let Some(name) = target.name {
-                    let prefix = target.kind.btf_prefix();
-                    let kind = if prefix == "btf_trace_" { Kind::Typedef } else { Kind::Func };
+                if let Some(name) = target.name
+                    && let Some((prefix, kind)) = target.kind.in_btf()
+                {
                     this.whole(kind, &[prefix.as_bytes(), name].concat());
                 }
             }

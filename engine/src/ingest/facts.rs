@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::dialect::Release;
-use crate::pack::Facts;
+use crate::pack::{BtfOrigin, Facts};
 
 const ARCHITECTURES: [&str; 17] = [
     "x86_64",
@@ -57,11 +57,13 @@ const DISTRIBUTIONS: [&str; 12] = [
 /// Facts from `path`, a file named after its kernel, or `vmlinux` in a directory that is.
 ///
 /// `distribution/version/architecture/release.btf` is the layout of BTFHub, whose BTF is made from debugging
-/// information.
+/// information; `vmlinux` in a directory is that of `/sys/kernel/btf`, where kernels show their own.
 pub fn facts_of(path: &Path) -> Facts {
     let source = path.to_string_lossy().into_owned();
     let mut parts: Vec<&str> = source.split('/').filter(|it| !it.is_empty()).collect();
+    let mut origin = BtfOrigin::Unknown;
     if parts.len() > 1 && parts.last() == Some(&"vmlinux") {
+        origin = BtfOrigin::BuiltIn;
         parts.pop();
     }
     let mut stem = parts.pop().unwrap_or_default();
@@ -77,6 +79,9 @@ pub fn facts_of(path: &Path) -> Facts {
         }
         _ => None,
     };
+    if hub.is_some() {
+        origin = BtfOrigin::External;
+    }
     let has_word = |word: &&&str| words(stem).any(|it| it == **word) || is_bounded(stem, word);
     let architecture = ARCHITECTURES.iter().find(has_word).copied();
     let flavours: Vec<&str> = words(stem).filter(|it| FLAVOURS.contains(it)).collect();
@@ -84,7 +89,7 @@ pub fn facts_of(path: &Path) -> Facts {
         distribution: hub.as_ref().map_or_else(|| distribution_of(&release), |it| it.0.clone()),
         architecture: architecture.or(hub.as_ref().map(|it| it.1)).unwrap_or_default().to_owned(),
         flavour: flavours.join("-"),
-        external: hub.is_some(),
+        origin,
         source,
         release,
     }
@@ -161,7 +166,12 @@ mod tests {
             let facts = facts_of(Path::new(path));
             let found = [&facts.release, &facts.distribution, &facts.architecture, &facts.flavour];
             assert_eq!(found.map(String::as_str), want, "{path}");
-            assert_eq!(facts.external, path.starts_with("hub"));
+            let origin = match path {
+                _ if path.starts_with("hub") => BtfOrigin::External,
+                _ if path.ends_with("/vmlinux") => BtfOrigin::BuiltIn,
+                _ => BtfOrigin::Unknown,
+            };
+            assert_eq!(facts.origin, origin, "{path}");
         }
     }
 }

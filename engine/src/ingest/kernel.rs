@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{BtfBytes, InputError, read_file};
+use super::{BtfBytes, InputError, facts_of, read_file};
 use crate::btf::{Btf, relocate_distilled};
+use crate::kallsyms::Kallsyms;
 use crate::kernel::{Indexed, Kernel, Module};
+use crate::pack::BtfOrigin;
 
 /// Where a kernel's BTF is to be read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +28,8 @@ pub struct KernelFiles {
     path: PathBuf,
     vmlinux: BtfBytes,
     modules: Vec<ModuleFile>,
-    /// Modules that cannot be used, each with the reason.
+    kallsyms: Option<Arc<Kallsyms>>,
+    /// Modules and lists of symbols that cannot be used, each with the reason.
     pub defects: Vec<InputError>,
 }
 
@@ -72,8 +75,10 @@ impl KernelFiles {
             path: source.vmlinux.clone(),
             vmlinux,
             modules: Vec::with_capacity(source.modules.len()),
+            kallsyms: None,
             defects: Vec::new(),
         };
+        this.read_lists();
         for path in &source.modules {
             match this.read_module(path) {
                 Ok(module) => this.modules.push(module),
@@ -81,6 +86,40 @@ impl KernelFiles {
             }
         }
         Ok(this)
+    }
+
+    /// Reads the lists of symbols that lie beside the BTF: `kallsyms`, `System.map` and `available_filter_functions`
+    /// in the directory of a file `vmlinux`, or beside any file under its name and a dot in front of theirs.
+    fn read_lists(&mut self) {
+        let file_name = self.path.file_name().unwrap_or_default().to_owned();
+        let beside = |list: &str| {
+            let mut name = file_name.clone();
+            name.push(format!(".{list}"));
+            let own = self.path.with_file_name(name);
+            let shared = (file_name == "vmlinux").then(|| self.path.with_file_name(list));
+            [Some(own), shared].into_iter().flatten().find(|it| it.is_file())
+        };
+        let (symbols, traceable) =
+            (beside("kallsyms").or_else(|| beside("System.map")), beside("available_filter_functions"));
+        let adders: [(_, fn(&mut Kallsyms, &[u8])); 2] =
+            [(symbols, Kallsyms::add_symbols), (traceable, Kallsyms::add_traceable)];
+        let mut lists = None;
+        for (path, add) in adders {
+            match path.map(|path| read_file(&path)) {
+                Some(Ok(text)) => add(lists.get_or_insert_default(), &text),
+                Some(Err(error)) => self.defects.push(error),
+                None => {}
+            }
+        }
+        self.kallsyms = lists.map(Arc::new);
+    }
+
+    /// What path and format of the file say of where the BTF is from: an ELF file is the kernel itself.
+    pub fn said_origin(&self) -> BtfOrigin {
+        match facts_of(&self.path).origin {
+            BtfOrigin::Unknown if self.vmlinux.pointer_size.is_some() => BtfOrigin::BuiltIn,
+            said => said,
+        }
     }
 
     fn read_module(&self, path: &Path) -> Result<ModuleFile, InputError> {
@@ -107,6 +146,8 @@ impl KernelFiles {
         };
         let vmlinux = self.parse_vmlinux().map_err(defective(&self.path))?;
         let mut kernel = Kernel::new(with_size(vmlinux, self.vmlinux.pointer_size));
+        kernel.said_origin = self.said_origin();
+        kernel.kallsyms.clone_from(&self.kallsyms);
         let mut defects = Vec::new();
         for module in &self.modules {
             match Btf::parse_split(module.bytes.btf(), Arc::clone(&kernel.vmlinux.btf)) {

@@ -1,8 +1,10 @@
-//! What a program attaches to, as far as its section's name says so and the kernel's BTF has to know it.
+//! What a program attaches to, as far as its section's name says so.
 //!
 //! Source: the section table of libbpf (`section_defs`); spec 3.2.
 
-/// How a program attaches to something that is looked up in BTF.
+use crate::format::btf::Kind;
+
+/// How a program attaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttachKind {
     /// At the entry of a kernel function.
@@ -13,6 +15,8 @@ pub enum AttachKind {
     FmodRet,
     /// At entry and exit.
     Fsession,
+    /// At entry, exit or both of all kernel functions of a pattern; they are looked up when it attaches.
+    TraceMulti,
     /// At a tracepoint with typed arguments.
     TpBtf,
     /// At an LSM hook.
@@ -21,6 +25,18 @@ pub enum AttachKind {
     LsmCgroup,
     /// As an iterator over kernel objects.
     Iter,
+    /// In place of a function of another BPF program.
+    Freplace,
+    /// At a tracepoint.
+    RawTracepoint,
+    /// At a trace event, `category/name`.
+    Tracepoint,
+    /// At an instruction of a kernel function, or its return.
+    Kprobe,
+    /// At all kernel functions of a pattern.
+    KprobeMulti,
+    /// At the kernel function that is a system call.
+    Ksyscall,
 }
 
 /// The kernel function, tracepoint, hook or iterator that a program attaches to.
@@ -35,40 +51,95 @@ pub struct AttachTarget<'data> {
 }
 
 impl AttachKind {
-    /// Section name, with and without `.s` for sleepable, and what the kernel calls the target.
-    const TABLE: [(&'static str, bool, Self, &'static str); 8] = [
-        ("fentry", true, Self::Fentry, ""),
-        ("fexit", true, Self::Fexit, ""),
-        ("fmod_ret", true, Self::FmodRet, ""),
-        ("fsession", true, Self::Fsession, ""),
-        ("tp_btf", true, Self::TpBtf, "btf_trace_"),
-        ("lsm", true, Self::Lsm, "bpf_lsm_"),
-        ("lsm_cgroup", false, Self::LsmCgroup, "bpf_lsm_"),
-        ("iter", true, Self::Iter, "bpf_iter_"),
+    /// What stands before the slash of a section's name.
+    const SECTIONS: [(&'static str, Self); 39] = [
+        ("fentry", Self::Fentry),
+        ("fentry.s", Self::Fentry),
+        ("fexit", Self::Fexit),
+        ("fexit.s", Self::Fexit),
+        ("fmod_ret", Self::FmodRet),
+        ("fmod_ret.s", Self::FmodRet),
+        ("fsession", Self::Fsession),
+        ("fsession.s", Self::Fsession),
+        ("fentry.multi", Self::TraceMulti),
+        ("fentry.multi.s", Self::TraceMulti),
+        ("fexit.multi", Self::TraceMulti),
+        ("fexit.multi.s", Self::TraceMulti),
+        ("fsession.multi", Self::TraceMulti),
+        ("fsession.multi.s", Self::TraceMulti),
+        ("tp_btf", Self::TpBtf),
+        ("tp_btf.s", Self::TpBtf),
+        ("lsm", Self::Lsm),
+        ("lsm.s", Self::Lsm),
+        ("lsm_cgroup", Self::LsmCgroup),
+        ("iter", Self::Iter),
+        ("iter.s", Self::Iter),
+        ("freplace", Self::Freplace),
+        ("raw_tp", Self::RawTracepoint),
+        ("raw_tp.s", Self::RawTracepoint),
+        ("raw_tp.w", Self::RawTracepoint),
+        ("raw_tracepoint", Self::RawTracepoint),
+        ("raw_tracepoint.s", Self::RawTracepoint),
+        ("raw_tracepoint.w", Self::RawTracepoint),
+        ("tp", Self::Tracepoint),
+        ("tp.s", Self::Tracepoint),
+        ("tracepoint", Self::Tracepoint),
+        ("tracepoint.s", Self::Tracepoint),
+        ("kprobe", Self::Kprobe),
+        ("kretprobe", Self::Kprobe),
+        ("kprobe.multi", Self::KprobeMulti),
+        ("kretprobe.multi", Self::KprobeMulti),
+        ("kprobe.session", Self::KprobeMulti),
+        ("ksyscall", Self::Ksyscall),
+        ("kretsyscall", Self::Ksyscall),
     ];
 
-    /// What stands in front of the target's name in the kernel's BTF.
-    pub fn btf_prefix(self) -> &'static str {
-        Self::TABLE.iter().find(|(_, _, kind, _)| *kind == self).map_or("", |(_, _, _, prefix)| prefix)
+    /// What the kernel's BTF calls the target: what stands in front of its name, and the kind of the type. `None` if
+    /// BTF does not say whether the target is there.
+    ///
+    /// Source: `btf_get_kernel_prefix_kind`, libbpf.
+    pub fn in_btf(self) -> Option<(&'static str, Kind)> {
+        match self {
+            Self::Fentry | Self::Fexit | Self::FmodRet | Self::Fsession => Some(("", Kind::Func)),
+            Self::TpBtf | Self::RawTracepoint => Some(("btf_trace_", Kind::Typedef)),
+            Self::Lsm | Self::LsmCgroup => Some(("bpf_lsm_", Kind::Func)),
+            Self::Iter => Some(("bpf_iter_", Kind::Func)),
+            Self::TraceMulti
+            | Self::Freplace
+            | Self::Tracepoint
+            | Self::Kprobe
+            | Self::KprobeMulti
+            | Self::Ksyscall => None,
+        }
+    }
+
+    /// Whether the program is not loaded without the kernel's BTF.
+    pub fn needs_kernel_btf(self) -> bool {
+        !matches!(
+            self,
+            Self::Freplace
+                | Self::RawTracepoint
+                | Self::Tracepoint
+                | Self::Kprobe
+                | Self::KprobeMulti
+                | Self::Ksyscall
+        )
     }
 }
 
 impl<'data> AttachTarget<'data> {
-    /// The target that an ELF section's name stands for, if that kind of program has one in BTF.
+    /// The target that an ELF section's name stands for, if that kind of program has one in the kernel.
     pub fn of_section(section: &'data [u8]) -> Option<Self> {
         let section = section.strip_prefix(b"?").unwrap_or(section);
-        let (kind, target) = match memchr::memchr(b'/', section) {
+        let (before, target) = match memchr::memchr(b'/', section) {
             Some(slash) => (section.get(..slash)?, section.get(slash + 1..)),
             None => (section, None),
         };
-        let of_kind = |&&(name, may_sleep, ..): &&(&str, bool, AttachKind, &str)| {
-            let plain = if may_sleep { kind.strip_suffix(b".s").unwrap_or(kind) } else { kind };
-            plain == name.as_bytes()
-        };
-        let &(_, _, kind, _) = AttachKind::TABLE.iter().find(of_kind)?;
-        let (module, name) = match target.and_then(|target| Some((memchr::memchr(b':', target)?, target))) {
-            Some((colon, target)) => (target.get(..colon), target.get(colon + 1..)),
-            None => (None, target),
+        let &(_, kind) = AttachKind::SECTIONS.iter().find(|(name, _)| name.as_bytes() == before)?;
+        let colon = target.filter(|_| kind.needs_kernel_btf()).and_then(|it| memchr::memchr(b':', it));
+        let (module, name) = match (target, colon) {
+            (Some(target), Some(colon)) => (target.get(..colon), target.get(colon + 1..)),
+            _ => (None, target),
         };
         Some(Self { kind, name, module })
     }
@@ -92,8 +163,12 @@ mod tests {
         assert_eq!(target("fentry/nf_nat:foo"), Some((AttachKind::Fentry, Some("nf_nat"), Some("foo"))));
         assert_eq!(target("lsm_cgroup/bind"), Some((AttachKind::LsmCgroup, None, Some("bind"))));
         assert_eq!(target("tp_btf"), Some((AttachKind::TpBtf, None, None)));
-        assert_eq!(target("kprobe/do_unlinkat"), None);
+        assert_eq!(target("fexit.multi.s/a:b*"), Some((AttachKind::TraceMulti, Some("a"), Some("b*"))));
+        assert_eq!(target("kprobe/do_unlinkat"), Some((AttachKind::Kprobe, None, Some("do_unlinkat"))));
+        assert_eq!(target("tp/sched/a:b"), Some((AttachKind::Tracepoint, None, Some("sched/a:b"))));
+        assert_eq!(target("raw_tp.w/x"), Some((AttachKind::RawTracepoint, None, Some("x"))));
+        assert_eq!(target("uprobe/x"), None);
         assert_eq!(target("lsm_cgroup.s/bind"), None);
-        assert_eq!(AttachKind::Lsm.btf_prefix(), "bpf_lsm_");
+        assert_eq!(AttachKind::Lsm.in_btf(), Some(("bpf_lsm_", Kind::Func)));
     }
 }

@@ -41,11 +41,26 @@ pub(super) struct Sections<'data> {
     pub(super) text_elf: Option<u16>,
     /// Sections of data, in the order of the file.
     pub(super) data: Vec<DataSection<'data>>,
+    /// By ELF section number: the number of the section in `code`.
+    pub(super) code_of_section: HashMap<usize, usize>,
+    /// Sections of struct_ops maps, in the order of the file.
+    pub(super) ops: Vec<OpsSection<'data>>,
     /// Maps defined by BTF or struct_ops: libbpf does not open the object without usable BTF.
     pub(super) needs_btf: bool,
     /// An executable section or `.BTF.ext` has bytes of the file in common with something else.
     pub(super) shares_bytes: bool,
     pub(super) refused: Option<Refusal>,
+}
+
+/// A section whose variables are struct_ops maps.
+#[derive(Clone, Copy)]
+pub(super) struct OpsSection<'data> {
+    pub(super) name: &'data [u8],
+    pub(super) bytes: &'data [u8],
+    /// Number of the ELF section.
+    pub(super) elf: usize,
+    /// What is to be filled in: programs, where they are named.
+    pub(super) rels: &'data [Rel64<Endianness>],
 }
 
 /// Sections that libbpf passes over before it looks at their contents.
@@ -86,6 +101,8 @@ impl<'data> Sections<'data> {
             roles: vec![Role::Other; table.len()],
             text_elf: None,
             data: Vec::new(),
+            code_of_section: HashMap::new(),
+            ops: Vec::new(),
             needs_btf: false,
             shares_bytes: false,
             refused: None,
@@ -152,6 +169,7 @@ impl<'data> Sections<'data> {
                         b".struct_ops" | b".struct_ops.link" | b"?.struct_ops" | b"?.struct_ops.link"
                     ) {
                         this.needs_btf = true;
+                        this.ops.push(OpsSection { name, bytes: contents, elf: index.0, rels: &[] });
                     }
                 }
                 _ if kind == SHT_REL => {
@@ -169,9 +187,14 @@ impl<'data> Sections<'data> {
                 _ => {}
             }
         }
+        for section in &mut this.ops {
+            // Of several libbpf takes one after the other; nobody makes more than one.
+            section.rels = rels.iter().find(|it| it.0 == section.elf).map_or(&[][..], |it| it.1);
+        }
         let code_rels =
             rels.into_iter().filter_map(|(target, it)| Some((*code_of_section.get(&target)?, it)));
         this.code_rels = code_rels.collect();
+        this.code_of_section = code_of_section;
         this.programs.sort_by_key(|it| (it.code, it.offset));
         this.shares_bytes = extents.share_patched_bytes();
         Ok(this)

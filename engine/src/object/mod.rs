@@ -15,6 +15,7 @@ mod externs;
 mod links;
 mod path;
 mod refs;
+mod struct_ops;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub use attach::{AttachKind, AttachTarget};
 pub use error::{ExtError, IgnoredBtf, ObjectError, Refusal};
 pub use externs::{Extern, ExternKind};
 pub use refs::{DataSection, Reference, Variable};
+pub use struct_ops::{OpsMember, StructOps};
 
 use crate::btf::{Btf, TypeId};
 use crate::dialect::Rules;
@@ -57,6 +59,7 @@ pub struct Object<'data> {
     shares_bytes: bool,
     lines: Vec<LineBlock<'data>>,
     externs: Vec<Extern<'data>>,
+    struct_ops: Vec<StructOps<'data>>,
     refused: Option<Refusal>,
     ignored_btf: Option<IgnoredBtf>,
 }
@@ -91,7 +94,7 @@ pub struct Program<'data> {
     pub is_subprogram: bool,
     /// Whether libbpf loads it unless told otherwise: the section's name has no leading `?`.
     pub autoload: bool,
-    /// What of the kernel it attaches to, where its section's name says so and BTF has to know it.
+    /// What of the kernel it attaches to, where its section's name says so.
     pub attach: Option<AttachTarget<'data>>,
 }
 
@@ -184,7 +187,8 @@ impl<'data> Object<'data> {
         if refused.is_none() && needs_btf && (btf.is_none() || ignored_btf.is_some()) {
             refused = Some(Refusal::btf_required());
         }
-        refused = refused.or_else(|| links::check(&sections));
+        let (struct_ops, refusal) = struct_ops::collect(&sections, btf.as_deref());
+        refused = refused.or(refusal).or_else(|| links::check(&sections));
         let callees = calls::callees(&sections);
         let linked = links::places(&sections);
         let links = refs::Links::of(&sections);
@@ -205,6 +209,7 @@ impl<'data> Object<'data> {
             shares_bytes,
             lines: Vec::new(),
             externs,
+            struct_ops,
             refused,
             ignored_btf,
         };
@@ -368,6 +373,11 @@ impl<'data> Object<'data> {
     /// Symbols that the kernel or its configuration has to provide.
     pub fn externs(&self) -> &[Extern<'data>] {
         &self.externs
+    }
+
+    /// Maps of functions that the object implements for the kernel, in the order of the file.
+    pub fn struct_ops(&self) -> &[StructOps<'data>] {
+        &self.struct_ops
     }
 
     /// Why libbpf would not open the object, if so.

@@ -540,7 +540,7 @@ impl<'p> Builder<'p> {
             base: base.unwrap_or(NO_UNIT),
             abi: abi.number(),
             type_count: parts.type_count,
-            flags: facts.external.into(),
+            flags: facts.origin.flags(),
             raw_len: parts.raw_len,
             ids_off: ids.off,
             ids_base: ids.base,

@@ -214,7 +214,7 @@ pub(super) struct KernelRecord {
     pub(super) base: u32,
     pub(super) abi: u32,
     pub(super) type_count: u32,
-    /// Bit 0: the BTF is external, not the kernel's own.
+    /// Bit 0: the BTF is external, not the kernel's own. Bit 1: it is the kernel's own. Neither: nothing says.
     pub(super) flags: u32,
     pub(super) raw_len: u64,
     pub(super) ids_off: u64,

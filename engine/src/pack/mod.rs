@@ -40,6 +40,45 @@ pub struct Facts {
     pub architecture: String,
     /// Flavour: `cloud`, `rt`, `generic`, ...
     pub flavour: String,
-    /// Whether the BTF was made afterwards, from debugging information, and is not the kernel's own.
-    pub external: bool,
+    /// Whether the BTF is the kernel's own.
+    pub origin: BtfOrigin,
+}
+
+/// Whether a BTF is in the running kernel too, where programs that need more than CO-RE look for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BtfOrigin {
+    /// It is the kernel's own.
+    BuiltIn,
+    /// It was made afterwards, from debugging information, for kernels that have none.
+    External,
+    /// Nothing says.
+    #[default]
+    Unknown,
+}
+
+impl BtfOrigin {
+    /// The origin as reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "built-in",
+            Self::External => "external",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    fn flags(self) -> u32 {
+        match self {
+            Self::Unknown => 0,
+            Self::External => 1,
+            Self::BuiltIn => 2,
+        }
+    }
+
+    fn from_flags(flags: u32) -> Self {
+        match flags & 3 {
+            2 => Self::BuiltIn,
+            0 => Self::Unknown,
+            _ => Self::External,
+        }
+    }
 }

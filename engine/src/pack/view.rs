@@ -21,7 +21,7 @@ use super::ids::{Entries, IDS_CHAIN, Ids};
 use super::index::Index;
 use super::lists::Lists;
 use super::roots::{Posting, Roots};
-use super::{Facts, PackError};
+use super::{BtfOrigin, Facts, PackError};
 use crate::btf::{Btf, TypeId, essential_len};
 use crate::bytes::Bytes;
 use crate::format::btf::Kind;
@@ -459,7 +459,7 @@ impl<'data> Pack<'data> {
             distribution: owned(distribution)?,
             architecture: owned(architecture)?,
             flavour: owned(flavour)?,
-            external: record.flags & 1 != 0,
+            origin: BtfOrigin::from_flags(record.flags),
         };
         let end = record.first_module.checked_add(record.module_count);
         let end = end.filter(|&end| end <= self.module_count);

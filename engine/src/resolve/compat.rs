@@ -14,7 +14,7 @@ const CHAIN_MAX: u32 = 32;
 const MALFORMED: ResolveError = ResolveError::TargetMalformed { errno: -22 };
 
 /// Whether the two roots, which share an essential name, are compatible.
-pub(super) fn types_are_compat(
+pub(crate) fn types_are_compat(
     rules: &Rules,
     local: &Btf<'_>,
     local_id: TypeId,

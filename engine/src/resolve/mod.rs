@@ -13,6 +13,7 @@ mod fold;
 mod matches;
 
 pub use budget::Budget;
+pub(crate) use compat::types_are_compat;
 pub(crate) use field::find as find_place;
 pub use fold::{Asked, Code, Decision, InsnBytes, Matches, ModuleOutcome, Outcome, Part, Target};
 
