@@ -14,7 +14,7 @@ mod questions;
 mod run;
 mod section;
 
-pub use classes::Classes;
+pub use classes::{Aspect, Classes};
 pub use folded::Folded;
 pub use run::Run;
 
