@@ -1,6 +1,6 @@
 //! Verdicts on the programs of one object on one kernel.
 
-use crate::batch::{Classes, Run};
+use crate::batch::{Aspect, Classes, Run};
 use crate::error::ResolveError;
 use crate::fleet::Modules;
 use crate::object::{Object, Reloc};
@@ -135,9 +135,9 @@ pub fn check(run: &Run<'_>, number: usize) -> Verdicts {
             is_alone.then(|| run.fold(number, |reloc| autoloaded(reloc) || reloc.program == Some(program)))
         })
         .collect();
-    let mut classes = shared.classes(write_key);
+    let mut classes = shared.classes(Aspect::Verdict);
     for folded in own.iter().flatten() {
-        classes.split_by(&folded.classes(write_key));
+        classes.split_by(&folded.classes(Aspect::Verdict));
     }
     let linked: Vec<Vec<usize>> = entries().map(|(program, _)| object.linked_functions(program)).collect();
     let by_class = classes.first.iter().map(|&kernel| {
@@ -151,18 +151,6 @@ pub fn check(run: &Run<'_>, number: usize) -> Verdicts {
     });
     let by_class = by_class.collect();
     Verdicts { classes, by_class }
-}
-
-/// What of an outcome a verdict, its findings and their messages depend on.
-fn write_key(_: usize, outcome: &Outcome, bytes: &mut Vec<u8>) {
-    match outcome {
-        Outcome::Decided(decision) => {
-            bytes.extend([4, decision.code as u8, u8::from(decision.poisoned)]);
-            let module = decision.candidate.and_then(|it| it.module);
-            bytes.extend(module.map_or(u32::MAX, |it| it).to_le_bytes());
-        }
-        other => other.write_effect(bytes),
-    }
 }
 
 fn has_records(object: &Object<'_>, program: usize) -> bool {
