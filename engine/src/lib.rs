@@ -50,6 +50,7 @@
 //! * [`pack`]: many kernels in one file, each type once.
 //! * [`object`]: one BPF object: programs, records, externs.
 //! * [`kallsyms`]: a kernel's lists of its symbols.
+//! * [`kconfig`]: the kernel's configuration, as programs read it.
 //! * [`kernel`]: one kernel: vmlinux, modules, candidate lookup.
 //! * [`ingest`]: files as users have them, read and decompressed.
 //! * [`fleet`]: the kernels of a run: candidates of a root on all of them.
@@ -78,6 +79,7 @@ pub mod fleet;
 pub mod format;
 pub mod ingest;
 pub mod kallsyms;
+pub mod kconfig;
 pub mod kernel;
 pub mod matchers;
 pub mod object;
