@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use btfleet_engine::batch::{Batch, Run};
+use btfleet_engine::depend::Survey;
 use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::report::{self, Effect, ProgramVerdict, Verdict, Verdicts};
+use btfleet_engine::report::{self, ProgramVerdict, Verdict, Verdicts};
 use btfleet_engine::resolve::Code;
 use sha2::{Digest, Sha256};
 
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         Format::Table => Vec::new(),
     };
     let mut out = Output::new();
-    let mut summary = Summary::new(&inputs);
+    let mut summary = Summary::new(&inputs, loaders.is_libbpf());
     let mut rows = 0;
     let mut failure = None;
     if format == Format::Jsonl {
@@ -47,12 +48,15 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     }
     let run =
         Run::new(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), args.inputs.modules.into());
+    let survey = loaders
+        .is_libbpf()
+        .then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, args.inputs.modules.into()));
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     batch.for_each(
         inputs.objects.len(),
         |object| {
-            let verdicts = report::check(&run, object);
+            let verdicts = report::check(&run, survey.as_ref(), object);
             let text = match format {
                 Format::Jsonl => json_rows(&inputs, &loaders, &hashes, object, &verdicts),
                 Format::Table => (Vec::new(), 0),
@@ -98,7 +102,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 
 fn is_finding(verdict: Verdict, fail_on: FailOn) -> bool {
     match fail_on {
-        FailOn::Fail => verdict >= Verdict::FailReloc,
+        FailOn::Fail => verdict >= Verdict::FailAttach,
         FailOn::Unknown => verdict >= Verdict::Unknown,
         FailOn::Conditional => verdict >= Verdict::Conditional,
         FailOn::Drift => verdict >= Verdict::OkDrift,
@@ -124,7 +128,9 @@ fn json_rows(
             continue;
         }
         for verdict in verdicts.on(kernel_no).unwrap_or_default() {
-            if let Some(row) = VerdictRow::new(object_name, hash, kernel_name, object, verdict) {
+            if let Some(row) =
+                VerdictRow::new(object_name, hash, kernel_name, object, verdict, loaders.is_libbpf())
+            {
                 push_line(&mut text, &row);
                 count += 1;
             }
@@ -176,10 +182,12 @@ struct Summary {
     /// Pairs that were not judged, by reason.
     pairs_not_judged: BTreeMap<&'static str, usize>,
     worst_autoloaded: Option<Verdict>,
+    /// Whether more than CO-RE is judged.
+    judges_needs: bool,
 }
 
 impl Summary {
-    fn new(inputs: &Inputs<'_>) -> Self {
+    fn new(inputs: &Inputs<'_>, judges_needs: bool) -> Self {
         let entries = |object: &Object<'_>| object.programs().iter().filter(|it| !it.is_subprogram).count();
         Self {
             cells: vec![vec![Cell::NoPrograms; inputs.kernels.len()]; inputs.objects.len()],
@@ -188,6 +196,7 @@ impl Summary {
             programs: inputs.objects.iter().map(entries).sum(),
             pairs_not_judged: BTreeMap::new(),
             worst_autoloaded: None,
+            judges_needs,
         }
     }
 
@@ -236,13 +245,12 @@ impl Summary {
         for finding in &of.findings {
             let reloc = finding.reloc.and_then(|it| object.relocs().get(it));
             let cause = Cause {
-                verdict: std::cmp::Reverse(match finding.effect {
-                    Effect::Aborts => Verdict::FailReloc,
-                    Effect::Refused => Verdict::Unknown,
-                    Effect::PoisonedConditional | Effect::Applied => Verdict::Conditional,
-                }),
+                verdict: std::cmp::Reverse(finding.verdict),
                 code: finding.code,
-                path: reloc.map(|it| subject(object, it, finding.code)).unwrap_or_default(),
+                path: reloc
+                    .map(|it| subject(object, it, finding.code))
+                    .or_else(|| finding.subject.clone())
+                    .unwrap_or_default(),
             };
             let places = self.causes.entry(cause).or_default();
             if places.message.is_empty() {
@@ -274,7 +282,7 @@ impl Summary {
             let style = match verdict {
                 Verdict::Ok | Verdict::OkDrift => GOOD,
                 Verdict::Conditional | Verdict::Unknown => WARN,
-                Verdict::FailReloc => BAD,
+                Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => BAD,
             };
             parts.push(format!("{} {count}", paint(style, verdict.name())));
         }
@@ -293,8 +301,14 @@ impl Summary {
         ))?;
         out.line(&paint(
             DIM,
-            "Judged: CO-RE relocations. 'conditional': an instruction is poisoned, and the program loads only if the \
-             poison cannot be reached,\nwhich is not judged; nor are attach targets and kernel symbols.",
+            if self.judges_needs {
+                "Judged: CO-RE relocations, attach targets, kernel symbols. 'conditional': it depends on what files do \
+                 not say, or an instruction is\npoisoned, and the program loads only if the poison cannot be reached, \
+                 which is not judged."
+            } else {
+                "Judged: CO-RE relocations. 'conditional': an instruction is poisoned, and the program loads only if \
+                 the poison cannot be reached,\nwhich is not judged; nor are attach targets and kernel symbols."
+            },
         ))
     }
 
@@ -350,7 +364,7 @@ impl Summary {
         causes.sort_by_key(|(cause, places)| (cause.verdict, std::cmp::Reverse(places.count)));
         for (cause, places) in causes.into_iter().take(CAUSES_SHOWN) {
             let (style, word) = match cause.verdict.0 {
-                Verdict::FailReloc => (BAD, "fails"),
+                Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => (BAD, "fails"),
                 Verdict::Unknown => (WARN, "unknown"),
                 _ => (WARN, "conditional"),
             };
@@ -412,7 +426,7 @@ fn show_cell(cell: Cell) -> String {
         Cell::Verdict(Verdict::OkDrift) => (GOOD, "ok-drift"),
         Cell::Verdict(Verdict::Conditional) => (WARN, "conditional"),
         Cell::Verdict(Verdict::Unknown) => (WARN, "unknown"),
-        Cell::Verdict(Verdict::FailReloc) => (BAD, "fail"),
+        Cell::Verdict(Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc) => (BAD, "fail"),
         Cell::NoPrograms => (DIM, "no program"),
         Cell::NotJudged => (DIM, "-"),
     };
@@ -420,17 +434,17 @@ fn show_cell(cell: Cell) -> String {
 }
 
 fn count_cells(row: &[Cell]) -> String {
-    let kinds = [
-        (BAD, "fail", Cell::Verdict(Verdict::FailReloc)),
-        (WARN, "unknown", Cell::Verdict(Verdict::Unknown)),
-        (WARN, "conditional", Cell::Verdict(Verdict::Conditional)),
-        (GOOD, "ok-drift", Cell::Verdict(Verdict::OkDrift)),
-        (GOOD, "ok", Cell::Verdict(Verdict::Ok)),
-        (DIM, "not judged", Cell::NotJudged),
+    let kinds: [(_, _, fn(&Cell) -> bool); 6] = [
+        (BAD, "fail", |it| matches!(it, Cell::Verdict(verdict) if *verdict >= Verdict::FailAttach)),
+        (WARN, "unknown", |it| *it == Cell::Verdict(Verdict::Unknown)),
+        (WARN, "conditional", |it| *it == Cell::Verdict(Verdict::Conditional)),
+        (GOOD, "ok-drift", |it| *it == Cell::Verdict(Verdict::OkDrift)),
+        (GOOD, "ok", |it| *it == Cell::Verdict(Verdict::Ok)),
+        (DIM, "not judged", |it| *it == Cell::NotJudged),
     ];
     let parts: Vec<String> = kinds
         .iter()
-        .map(|(style, name, kind)| (style, name, row.iter().filter(|it| *it == kind).count()))
+        .map(|(style, name, is_kind)| (style, name, row.iter().filter(|it| is_kind(it)).count()))
         .filter(|(_, _, count)| *count > 0)
         .map(|(style, name, count)| format!("{} {count}", paint(*style, name)))
         .collect();
