@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use btfleet_engine::batch::{Batch, Run};
+use btfleet_engine::depend::Survey;
 use btfleet_engine::object::{Object, Reloc, SourceLine};
 use btfleet_engine::report::{self, Effect, Finding, Verdict, Verdicts};
 use btfleet_engine::resolve::Code;
@@ -46,13 +47,16 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     }
     let run =
         Run::new(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), args.inputs.modules.into());
+    let survey = loaders
+        .is_libbpf()
+        .then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, args.inputs.modules.into()));
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     let summaries = batch.for_each_with(
         inputs.objects.len(),
         Summary::default,
         |summary, object| {
-            let verdicts = report::check(&run, object);
+            let verdicts = report::check(&run, survey.as_ref(), object);
             summary.add(&inputs, &loaders, object, &verdicts);
             match format {
                 Format::Jsonl => json_rows(&inputs, &loaders, &hashes, object, &verdicts),
@@ -98,7 +102,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 
 fn is_finding(verdict: Verdict, fail_on: FailOn) -> bool {
     match fail_on {
-        FailOn::Fail => verdict >= Verdict::FailReloc,
+        FailOn::Fail => verdict >= Verdict::FailAttach,
         FailOn::Unknown => verdict >= Verdict::Unknown,
         FailOn::Conditional => verdict >= Verdict::Conditional,
         FailOn::Drift => verdict >= Verdict::OkDrift,
@@ -124,7 +128,9 @@ fn json_rows(
             continue;
         }
         for verdict in verdicts.on(kernel_no).unwrap_or_default() {
-            if let Some(row) = VerdictRow::new(object_name, hash, kernel_name, object, verdict) {
+            if let Some(row) =
+                VerdictRow::new(object_name, hash, kernel_name, object, verdict, loaders.is_libbpf())
+            {
                 push_line(&mut text, &row);
                 count += 1;
             }
@@ -203,6 +209,8 @@ struct Summary<'a> {
     /// Pairs that were not judged, by reason.
     pairs_not_judged: BTreeMap<&'static str, usize>,
     worst_autoloaded: Option<Verdict>,
+    /// Whether more than CO-RE is judged.
+    judges_needs: bool,
 }
 
 impl<'a> Summary<'a> {
@@ -267,13 +275,12 @@ impl<'a> Summary<'a> {
         for (finding, programs, mut classes) in distinct {
             let reloc = finding.reloc.and_then(|it| object.relocs().get(it));
             let cause = Cause {
-                verdict: std::cmp::Reverse(match finding.effect {
-                    Effect::Aborts => Verdict::FailReloc,
-                    Effect::Refused => Verdict::Unknown,
-                    Effect::PoisonedConditional | Effect::Applied => Verdict::Conditional,
-                }),
+                verdict: std::cmp::Reverse(finding.verdict),
                 code: finding.code,
-                path: reloc.map(|it| subject(object, it, finding.code)).unwrap_or_default(),
+                path: reloc
+                    .map(|it| subject(object, it, finding.code))
+                    .or_else(|| finding.subject.clone())
+                    .unwrap_or_default(),
             };
             let places = self.causes.entry(cause).or_default();
             if places.message.as_ref().is_none_or(|(first, _)| object_no < *first) {
@@ -325,7 +332,7 @@ impl<'a> Summary<'a> {
             let style = match verdict {
                 Verdict::Ok | Verdict::OkDrift => GOOD,
                 Verdict::Conditional | Verdict::Unknown => WARN,
-                Verdict::FailReloc => BAD,
+                Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => BAD,
             };
             parts.push(format!("{} {count}", paint(style, verdict.name())));
         }
@@ -345,8 +352,14 @@ impl<'a> Summary<'a> {
         ))?;
         out.line(&paint(
             DIM,
-            "Judged: CO-RE relocations. 'conditional': an instruction is poisoned, and the program loads only if the \
-             poison cannot be reached,\nwhich is not judged; nor are attach targets and kernel symbols.",
+            if self.judges_needs {
+                "Judged: CO-RE relocations, attach targets, kernel symbols. 'conditional': it depends on what files do \
+                 not say, or an instruction is\npoisoned, and the program loads only if the poison cannot be reached, \
+                 which is not judged."
+            } else {
+                "Judged: CO-RE relocations. 'conditional': an instruction is poisoned, and the program loads only if \
+                 the poison cannot be reached,\nwhich is not judged; nor are attach targets and kernel symbols."
+            },
         ))
     }
 
@@ -397,7 +410,7 @@ impl<'a> Summary<'a> {
         causes.sort_by_key(|(cause, places)| (cause.verdict, std::cmp::Reverse(places.count)));
         for (cause, places) in causes.into_iter().take(CAUSES_SHOWN) {
             let (style, word) = match cause.verdict.0 {
-                Verdict::FailReloc => (BAD, "fails"),
+                Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => (BAD, "fails"),
                 Verdict::Unknown => (WARN, "unknown"),
                 _ => (WARN, "conditional"),
             };
@@ -468,7 +481,7 @@ fn show_cell(cell: Cell) -> String {
         Cell::Verdict(Verdict::OkDrift) => (GOOD, "ok-drift"),
         Cell::Verdict(Verdict::Conditional) => (WARN, "conditional"),
         Cell::Verdict(Verdict::Unknown) => (WARN, "unknown"),
-        Cell::Verdict(Verdict::FailReloc) => (BAD, "fail"),
+        Cell::Verdict(Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc) => (BAD, "fail"),
         Cell::NoPrograms => (DIM, "no program"),
         Cell::NotJudged => (DIM, "-"),
     };
@@ -476,17 +489,17 @@ fn show_cell(cell: Cell) -> String {
 }
 
 fn count_cells(row: &[Cell]) -> String {
-    let kinds = [
-        (BAD, "fail", Cell::Verdict(Verdict::FailReloc)),
-        (WARN, "unknown", Cell::Verdict(Verdict::Unknown)),
-        (WARN, "conditional", Cell::Verdict(Verdict::Conditional)),
-        (GOOD, "ok-drift", Cell::Verdict(Verdict::OkDrift)),
-        (GOOD, "ok", Cell::Verdict(Verdict::Ok)),
-        (DIM, "not judged", Cell::NotJudged),
+    let kinds: [(_, _, fn(&Cell) -> bool); 6] = [
+        (BAD, "fail", |it| matches!(it, Cell::Verdict(verdict) if *verdict >= Verdict::FailAttach)),
+        (WARN, "unknown", |it| *it == Cell::Verdict(Verdict::Unknown)),
+        (WARN, "conditional", |it| *it == Cell::Verdict(Verdict::Conditional)),
+        (GOOD, "ok-drift", |it| *it == Cell::Verdict(Verdict::OkDrift)),
+        (GOOD, "ok", |it| *it == Cell::Verdict(Verdict::Ok)),
+        (DIM, "not judged", |it| *it == Cell::NotJudged),
     ];
     let parts: Vec<String> = kinds
         .iter()
-        .map(|(style, name, kind)| (style, name, row.iter().filter(|it| *it == kind).count()))
+        .map(|(style, name, is_kind)| (style, name, row.iter().filter(|it| is_kind(it)).count()))
         .filter(|(_, _, count)| *count > 0)
         .map(|(style, name, count)| format!("{} {count}", paint(*style, name)))
         .collect();

@@ -81,6 +81,11 @@ impl Loaders {
         &self.by_kernel
     }
 
+    /// Whether programs are judged as libbpf loads them, and not as the kernel relocates them.
+    pub(crate) fn is_libbpf(&self) -> bool {
+        self.by_kernel.iter().all(|it| *it == Loader::Libbpf)
+    }
+
     /// What the answers are those of.
     pub(crate) fn models(&self) -> &str {
         &self.models

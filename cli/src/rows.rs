@@ -224,8 +224,9 @@ impl<'a> ModuleRow<'a> {
     }
 }
 
-/// The layers that verdicts of this version rest on.
-const JUDGED: [&str; 1] = ["co-re"];
+/// The layers that verdicts of this version rest on, and those of verdicts on what the kernel's own loader does.
+const JUDGED: [&str; 3] = ["co-re", "attach", "symbols"];
+const JUDGED_IN_KERNEL: [&str; 1] = ["co-re"];
 
 /// One program on one kernel.
 #[derive(Serialize)]
@@ -239,7 +240,7 @@ pub(crate) struct VerdictRow<'a> {
     kernel: &'a str,
     autoload: bool,
     verdict: &'static str,
-    judged: [&'static str; 1],
+    judged: &'static [&'static str],
     aborted_by: Option<AbortRow>,
     confidence: &'static str,
     assumptions: &'a [String],
@@ -263,6 +264,7 @@ struct FindingRow<'a> {
     insn_off: Option<u32>,
     root: Option<String>,
     path: Option<String>,
+    subject: Option<&'a str>,
     file: Option<String>,
     line: Option<u32>,
     message: &'a str,
@@ -275,6 +277,7 @@ impl<'a> VerdictRow<'a> {
         kernel_name: &'a str,
         object: &Object<'_>,
         verdict: &'a ProgramVerdict,
+        judges_needs: bool,
     ) -> Option<Self> {
         let program = object.programs().get(verdict.program)?;
         let relocs = object.relocs();
@@ -300,6 +303,7 @@ impl<'a> VerdictRow<'a> {
                 insn_off: reloc.map(|it| it.insn_off),
                 root: reloc.map(|it| object.root_name(it)),
                 path: reloc.map(|it| object.path(it)),
+                subject: finding.subject.as_deref(),
                 file: line.map(|it| text(it.file)),
                 line: line.map(|it| it.line),
                 message: &finding.message,
@@ -315,7 +319,7 @@ impl<'a> VerdictRow<'a> {
             kernel: kernel_name,
             autoload: program.autoload,
             verdict: verdict.verdict.name(),
-            judged: JUDGED,
+            judged: if judges_needs { &JUDGED } else { &JUDGED_IN_KERNEL },
             aborted_by,
             confidence: "proved",
             assumptions: &verdict.assumptions,

@@ -273,7 +273,7 @@ fn fold(object: &Object<'_>, kernel: &Kernel<'_>) {
         }
         for modules in [Modules::All, Modules::Each] {
             let run = Run::of_pair(loader, object, kernel, modules);
-            let verdicts = check(&run, 0);
+            let verdicts = check(&run, None, 0);
             // Nothing is said of kernels of another byte order, nor of those that relocate nothing.
             let verdicts = verdicts.on(0).unwrap_or_default().to_vec();
             assert!(

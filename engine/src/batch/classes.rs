@@ -36,6 +36,27 @@ impl Classes {
         }
     }
 
+    /// Splits classes: kernels stay together if they have the same number in `part_of` too, which is by kernel.
+    pub fn split_by_numbers(&mut self, part_of: &[u32]) {
+        let mut known: HashMap<(u32, u32), u32> = HashMap::new();
+        // Neighbours are mostly alike.
+        let mut previous = None;
+        self.first.clear();
+        for (kernel, (class, part)) in self.of.iter_mut().zip(part_of).enumerate() {
+            let Some(before) = *class else { continue };
+            let key = (before, *part);
+            let number = match previous {
+                Some((of, number)) if of == key => number,
+                _ => *known.entry(key).or_insert_with(|| {
+                    self.first.push(kernel);
+                    u32::try_from(self.first.len() - 1).unwrap_or(u32::MAX)
+                }),
+            };
+            previous = Some((key, number));
+            *class = Some(number);
+        }
+    }
+
     /// Splits classes by those of another object, which may not be judged on the same kernels: a kernel that either
     /// of the two is judged on stays in a class.
     pub fn join(&mut self, other: &Self) {

@@ -126,6 +126,11 @@ impl Answer {
         Self::new(Code::Ok, Severity::Fine)
     }
 
+    /// Whether calls of a weak function are poisoned, or are if a module is not loaded.
+    pub fn poisons_calls(&self) -> bool {
+        self.severity == Severity::Fine && matches!(self.code, Code::KfuncMissingWeak | Code::KfuncModuleOnly)
+    }
+
     pub(super) fn detail(self, text: impl Into<String>) -> Self {
         Self { detail: Some(text.into()), ..self }
     }

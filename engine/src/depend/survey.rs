@@ -41,7 +41,7 @@ impl Answered<'_> {
 
     /// Whether the answer is of no consequence on any kernel.
     pub fn is_fine(&self) -> bool {
-        self.answers.iter().all(|it| it.severity == Severity::Fine)
+        self.answers.iter().all(|it| it.severity == Severity::Fine && !it.poisons_calls())
     }
 }
 

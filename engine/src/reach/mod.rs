@@ -66,6 +66,18 @@ pub enum Symbol {
     Open,
 }
 
+/// What is said of a value that a record patched in. What it is exactly on one kernel or the other does not matter where
+/// no branch depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patch {
+    /// It is what the instruction holds.
+    Exact,
+    /// It is not 0.
+    NotZero,
+    /// It may be anything.
+    Any,
+}
+
 /// What the instructions read of a frozen section.
 #[derive(Clone, Debug)]
 pub struct Constant<'a> {
@@ -88,8 +100,8 @@ pub struct Question<'a> {
     pub image: &'a Image,
     /// Its instructions after relocation, as many as the image has slots.
     pub insns: &'a [Insn],
-    /// By slot: the record that its value is from.
-    pub record_of: &'a [Option<usize>],
+    /// By slot: the record that its value is from, and what is said of it.
+    pub records: &'a [Option<(usize, Patch)>],
     /// Slots that are poisoned, ascending.
     pub poisoned: &'a [usize],
     /// Constants in frozen sections.

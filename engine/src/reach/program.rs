@@ -1,10 +1,11 @@
 //! An entry program of an object with what its instructions read, to be judged on many kernels.
 
-use super::{Constant, Image, Question, Reached, Symbol, Verifier, judge};
+use super::{Constant, Image, Patch, Question, Reached, Symbol, Verifier, judge};
 use crate::format::Endian;
+use crate::format::btf_ext::RelocKind;
 use crate::format::insn::{CALL, INSN_LEN, Insn, class};
 use crate::object::{ExternKind, Object, Reference, Variable};
-use crate::resolve::Outcome;
+use crate::resolve::{Decision, Outcome};
 
 /// The kfunc that ends a program from wherever it is called.
 const THROW: &[u8] = b"bpf_throw";
@@ -20,18 +21,30 @@ pub struct Program<'o> {
     constants: Vec<Constant<'o>>,
     is_function: Vec<bool>,
     throws: Vec<bool>,
-    /// Numbers of the records in its functions, ascending, each with its slot.
-    records: Vec<(usize, usize)>,
+    /// The records in its functions, by number.
+    records: Vec<Record>,
     /// Numbers of the externs that its instructions refer to, ascending.
     externs: Vec<usize>,
+}
+
+/// A record of a linked program.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    number: usize,
+    slot: usize,
+    kind: Option<RelocKind>,
 }
 
 impl<'o> Program<'o> {
     /// Links entry program number `program` of an object.
     pub fn new(object: &Object<'o>, program: usize) -> Self {
         let image = Image::link(object, program);
-        let mut records: Vec<(usize, usize)> = image.records().collect();
-        records.sort_unstable();
+        let record = |(number, slot): (usize, usize)| {
+            let kind = object.relocs().get(number).and_then(|it| it.kind);
+            Record { number, slot, kind }
+        };
+        let mut records: Vec<Record> = image.records().map(record).collect();
+        records.sort_unstable_by_key(|it| it.number);
         let reference = |it: &super::Slot| match it.reference {
             Some(Reference::Extern(number)) => Some(number),
             _ => None,
@@ -55,7 +68,7 @@ impl<'o> Program<'o> {
 
     /// Numbers of the records in its functions, ascending.
     pub fn records(&self) -> impl Iterator<Item = usize> {
-        self.records.iter().map(|it| it.0)
+        self.records.iter().map(|it| it.number)
     }
 
     /// Numbers of the externs that its instructions refer to, ascending.
@@ -79,10 +92,13 @@ impl<'o> Program<'o> {
             return;
         };
         bytes.push(1 + u8::from(decision.poisoned));
-        let opcode = object.relocs().get(record).and_then(|it| object.insn_bytes(it).first().copied());
+        let Some(reloc) = object.relocs().get(record).filter(|_| !decision.poisoned) else { return };
+        let opcode = object.insn_bytes(reloc).first().copied();
         let is_access = opcode.is_none_or(|it| matches!(it & 7, class::LDX | class::ST | class::STX));
-        if !decision.poisoned && !is_access {
-            bytes.extend(decision.new.unwrap_or(0).to_le_bytes());
+        match patch(reloc.kind, decision) {
+            Patch::Exact if !is_access => bytes.extend(decision.new.unwrap_or(0).to_le_bytes()),
+            Patch::NotZero => bytes.push(1),
+            Patch::Exact | Patch::Any => {}
         }
     }
 
@@ -109,16 +125,16 @@ impl<'o> Program<'o> {
         verifier: Verifier,
     ) -> (Vec<usize>, Reached) {
         let mut insns: Vec<Insn> = self.image.slots.iter().map(|it| it.insn).collect();
-        let mut record_of = vec![None; insns.len()];
+        let mut patches = vec![None; insns.len()];
         let mut poisoned = Vec::new();
-        for &(record, slot) in &self.records {
+        for &Record { number: record, slot, kind } in &self.records {
             let Some(Outcome::Decided(decision)) = outcomes.get(record) else { continue };
             let after = decision.insn.as_chunks::<INSN_LEN>().0.iter();
             for (place, bytes) in insns.iter_mut().skip(slot).zip(after) {
                 *place = Insn::decode(*bytes, self.endian);
             }
-            if let Some(place) = record_of.get_mut(slot) {
-                *place = Some(record);
+            if let Some(place) = patches.get_mut(slot) {
+                *place = Some((record, patch(kind, decision)));
             }
             if decision.poisoned {
                 poisoned.push((slot, record));
@@ -129,7 +145,7 @@ impl<'o> Program<'o> {
         let reached = judge(&Question {
             image: &self.image,
             insns: &insns,
-            record_of: &record_of,
+            records: &patches,
             poisoned: &slots,
             constants: &self.constants,
             symbols,
@@ -139,6 +155,18 @@ impl<'o> Program<'o> {
             verifier,
         });
         (records, reached)
+    }
+}
+
+/// What of a record's value is known of all kernels that [`Program::write_key`] does not tell apart. Offsets and shifts
+/// differ from kernel to kernel, and nobody compares them.
+fn patch(kind: Option<RelocKind>, decision: &Decision) -> Patch {
+    match kind {
+        Some(RelocKind::FieldByteOffset | RelocKind::FieldLshiftU64 | RelocKind::FieldRshiftU64) => {
+            Patch::Any
+        }
+        Some(RelocKind::TypeIdLocal | RelocKind::TypeIdTarget) if decision.new != Some(0) => Patch::NotZero,
+        _ => Patch::Exact,
     }
 }
 

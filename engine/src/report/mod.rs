@@ -1,12 +1,17 @@
 //! Roll-up of resolved records to verdicts on programs, without any text format.
 //!
-//! What is judged so far is the layer `co-re`: fatal records fail every program of the object, poisoned ones
-//! make a program conditional, as nobody has looked yet whether the poison can be reached.
+//! Fatal records fail every program of the object (`co-re`), and so do symbols and structs that it cannot do without
+//! (`symbols`); what a program attaches to fails that program (`attach`). Poison makes a program conditional, as nobody
+//! has looked yet whether it can be reached.
 
 mod check;
 mod classes;
 mod cover;
+mod needs;
+mod records;
+mod verdict;
 
-pub use check::{Abort, Effect, Finding, ProgramVerdict, Verdict, Verdicts, check};
+pub use check::check;
 pub use classes::{Partition, classes};
 pub use cover::Cover;
+pub use verdict::{Abort, Effect, Finding, ProgramVerdict, Verdict, Verdicts};
