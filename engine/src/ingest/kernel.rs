@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{BtfBytes, InputError, facts_of, read_file};
 use crate::btf::{Btf, relocate_distilled};
 use crate::kallsyms::Kallsyms;
+use crate::kconfig::Kconfig;
 use crate::kernel::{Indexed, Kernel, Module};
 use crate::pack::BtfOrigin;
 
@@ -29,6 +30,7 @@ pub struct KernelFiles {
     vmlinux: BtfBytes,
     modules: Vec<ModuleFile>,
     kallsyms: Option<Arc<Kallsyms>>,
+    kconfig: Option<Arc<Kconfig>>,
     /// Modules and lists of symbols that cannot be used, each with the reason.
     pub defects: Vec<InputError>,
 }
@@ -76,6 +78,7 @@ impl KernelFiles {
             vmlinux,
             modules: Vec::with_capacity(source.modules.len()),
             kallsyms: None,
+            kconfig: None,
             defects: Vec::new(),
         };
         this.read_lists();
@@ -88,7 +91,7 @@ impl KernelFiles {
         Ok(this)
     }
 
-    /// Reads the lists of symbols that lie beside the BTF: `kallsyms`, `System.map` and `available_filter_functions`
+    /// Reads what lies beside the BTF: `kallsyms` or `System.map`, `available_filter_functions` and `config`, each
     /// in the directory of a file `vmlinux`, or beside any file under its name and a dot in front of theirs.
     fn read_lists(&mut self) {
         let file_name = self.path.file_name().unwrap_or_default().to_owned();
@@ -112,6 +115,11 @@ impl KernelFiles {
             }
         }
         self.kallsyms = lists.map(Arc::new);
+        match beside("config").map(|path| read_file(&path)) {
+            Some(Ok(text)) => self.kconfig = Some(Arc::new(Kconfig::parse(&text))),
+            Some(Err(error)) => self.defects.push(error),
+            None => {}
+        }
     }
 
     /// What path and format of the file say of where the BTF is from: an ELF file is the kernel itself.
@@ -148,6 +156,7 @@ impl KernelFiles {
         let mut kernel = Kernel::new(with_size(vmlinux, self.vmlinux.pointer_size));
         kernel.said_origin = self.said_origin();
         kernel.kallsyms.clone_from(&self.kallsyms);
+        kernel.kconfig.clone_from(&self.kconfig);
         let mut defects = Vec::new();
         for module in &self.modules {
             match Btf::parse_split(module.bytes.btf(), Arc::clone(&kernel.vmlinux.btf)) {

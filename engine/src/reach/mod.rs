@@ -31,6 +31,8 @@ pub use verifier::Verifier;
 
 use explore::Explorer;
 
+use std::borrow::Cow;
+
 use crate::format::Endian;
 use crate::format::insn::Insn;
 
@@ -86,11 +88,13 @@ pub struct Constant<'a> {
     /// Where it starts there, in **bytes**.
     pub offset: u64,
     /// Its bytes; `None` if they are open.
-    pub bytes: Option<&'a [u8]>,
+    pub bytes: Option<Cow<'a, [u8]>>,
     /// Its length in **bytes**.
     pub len: u64,
     /// Number of the variable, if it is one.
     pub variable: Option<usize>,
+    /// Whether the loader was said to set it.
+    pub is_set: bool,
 }
 
 /// A program on one kernel.

@@ -1,5 +1,7 @@
 //! An entry program of an object with what its instructions read, to be judged on many kernels.
 
+use std::borrow::Cow;
+
 use super::{Constant, Image, Patch, Question, Reached, Symbol, Verifier, judge};
 use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
@@ -76,12 +78,38 @@ impl<'o> Program<'o> {
         &self.externs
     }
 
-    /// Declares what a loader sets before it loads the programs: the bytes of variable number `variable`, or that
-    /// they are not known.
-    pub fn set_constant(&mut self, variable: usize, bytes: Option<&'o [u8]>) {
-        for constant in self.constants.iter_mut().filter(|it| it.variable == Some(variable)) {
-            constant.bytes = bytes;
+    /// Declares what a loader sets before it loads the programs: values of variables by name, or that they are not
+    /// known.
+    pub fn set_constants(&mut self, values: &[(Vec<u8>, Option<u64>)]) {
+        for constant in &mut self.constants {
+            let variable = constant.variable.and_then(|it| self.variables.get(it));
+            let set = values.iter().rfind(|it| variable.is_some_and(|variable| variable.name == it.0));
+            let Some((_, value)) = set else { continue };
+            constant.is_set = true;
+            constant.bytes = value.map(|value| {
+                let mut bytes = value.to_le_bytes().to_vec();
+                bytes.resize(usize::try_from(constant.len).unwrap_or(0).min(8), 0);
+                if self.endian == Endian::Big {
+                    bytes.reverse();
+                }
+                Cow::Owned(bytes)
+            });
         }
+    }
+
+    /// What is taken for granted of a variable, in words.
+    pub fn said_of_variable(&self, variable: usize) -> Option<String> {
+        let name = String::from_utf8_lossy(self.variables.get(variable)?.name);
+        let constant = self.constants.iter().find(|it| it.variable == Some(variable))?;
+        let Some(bytes) = &constant.bytes else { return Some(format!("{name} in .rodata is not known")) };
+        let add = |all: u64, byte: &u8| all << 8 | u64::from(*byte);
+        let value = match (bytes.len(), self.endian) {
+            (9.., _) => return Some(format!("{name} in .rodata is as in the object")),
+            (_, Endian::Little) => bytes.iter().rev().fold(0, add),
+            (_, Endian::Big) => bytes.iter().fold(0, add),
+        };
+        let whence = if constant.is_set { "as given" } else { "as in the object" };
+        Some(format!("{name} in .rodata is {value}, {whence}"))
     }
 
     /// Appends to `bytes` what the paths of a program depend on of the outcome of a record: its value where that may
@@ -180,18 +208,20 @@ fn constants<'o>(object: &Object<'o>, variables: &[Variable<'o>]) -> Vec<Constan
         Some(Constant {
             section: it.section,
             offset: it.offset,
-            bytes: Some(bytes),
+            bytes: Some(Cow::Borrowed(bytes)),
             len: it.len,
             variable: Some(number),
+            is_set: false,
         })
     };
     let of_section = |(number, it): (usize, &crate::object::DataSection<'o>)| {
         it.is_frozen.then_some(Constant {
             section: number,
             offset: 0,
-            bytes: Some(it.bytes),
+            bytes: Some(Cow::Borrowed(it.bytes)),
             len: it.bytes.len() as u64,
             variable: None,
+            is_set: false,
         })
     };
     let of_variables = variables.iter().enumerate().filter_map(of_variable);

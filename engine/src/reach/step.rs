@@ -237,7 +237,7 @@ impl Explorer<'_> {
             None => 0,
         };
         let start = usize::try_from(offset - constant.offset).unwrap_or(usize::MAX);
-        let bytes = constant.bytes.and_then(|it| it.get(start..)?.get(..usize::from(len)));
+        let bytes = constant.bytes.as_deref().and_then(|it| it.get(start..)?.get(..usize::from(len)));
         match bytes {
             Some(bytes) => Value::Scalar(Scalar::constant(self.number(bytes)).with_sources(from)),
             None => Value::Scalar(of_len(len).with_sources(from)),
