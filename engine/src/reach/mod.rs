@@ -106,6 +106,8 @@ pub struct Question<'a> {
     pub insns: &'a [Insn],
     /// By slot: the record that its value is from, and what is said of it.
     pub records: &'a [Option<(usize, Patch)>],
+    /// By slot: registers that may be read from there on, a bit for each.
+    pub live: &'a [u16],
     /// Slots that are poisoned, ascending.
     pub poisoned: &'a [usize],
     /// Constants in frozen sections.
@@ -181,14 +183,18 @@ pub struct Reached {
 }
 
 /// Follows a program, and says which of its poisoned instructions are reached.
+///
+/// First with paths joined wherever they meet, which takes little and proves most poison dead. What is left is looked
+/// at with paths kept apart.
 pub fn judge(question: &Question<'_>) -> Reached {
-    let mut explorer = Explorer::new(question, STATES_MAX);
-    if explorer.run(STEPS_MAX) {
-        return explorer.result(None);
-    }
-    // What was reached so far is; of the rest, what cannot be ruled out with paths joined where they meet.
-    let mut joined = Explorer::new(question, 1);
+    let mut joined = Explorer::new(question, 1, None);
     let is_done = joined.run(STEPS_MAX);
     joined.give_up(!is_done);
-    joined.result(Some(&explorer))
+    let in_doubt = joined.in_doubt();
+    if in_doubt.is_empty() {
+        return joined.result(None);
+    }
+    let mut apart = Explorer::new(question, STATES_MAX, Some(in_doubt));
+    let is_done = apart.run(STEPS_MAX);
+    joined.result(Some((&apart, is_done)))
 }

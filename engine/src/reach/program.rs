@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::live;
 use super::{Constant, Image, Patch, Question, Reached, Symbol, Verifier, judge};
 use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
@@ -19,6 +20,8 @@ pub struct Program<'o> {
     pub image: Image,
     /// Variables of the object, in any section of data.
     pub variables: Vec<Variable<'o>>,
+    /// By slot: registers that may be read from there on.
+    live: Vec<u16>,
     endian: Endian,
     constants: Vec<Constant<'o>>,
     is_function: Vec<bool>,
@@ -59,6 +62,7 @@ impl<'o> Program<'o> {
         Self {
             constants: constants(object, &variables),
             variables,
+            live: live::registers(&image),
             endian: object.endian(),
             is_function: object.externs().iter().map(is_kfunc).collect(),
             throws: object.externs().iter().map(|it| is_kfunc(it) && it.name == THROW).collect(),
@@ -174,6 +178,7 @@ impl<'o> Program<'o> {
             image: &self.image,
             insns: &insns,
             records: &patches,
+            live: &self.live,
             poisoned: &slots,
             constants: &self.constants,
             symbols,
