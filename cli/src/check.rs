@@ -1,11 +1,11 @@
 //! `btfleet check`: verdicts, grouped by cause.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::depend::Survey;
-use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::report::{self, ProgramVerdict, Verdict, Verdicts};
+use btfleet_engine::object::{Object, Reloc, SourceLine};
+use btfleet_engine::report::{self, Effect, Finding, Verdict, Verdicts};
 use btfleet_engine::resolve::Code;
 use sha2::{Digest, Sha256};
 
@@ -35,7 +35,6 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         Format::Table => Vec::new(),
     };
     let mut out = Output::new();
-    let mut summary = Summary::new(&inputs, loaders.is_libbpf());
     let mut rows = 0;
     let mut failure = None;
     if format == Format::Jsonl {
@@ -53,24 +52,24 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         .then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, args.inputs.modules.into()));
     let bar = progress(inputs.objects.len());
     let mut before = 0;
-    batch.for_each(
+    let summaries = batch.for_each_with(
         inputs.objects.len(),
-        |object| {
+        Summary::default,
+        |summary, object| {
             let verdicts = report::check(&run, survey.as_ref(), object);
-            let text = match format {
+            summary.add(&inputs, &loaders, object, &verdicts);
+            match format {
                 Format::Jsonl => json_rows(&inputs, &loaders, &hashes, object, &verdicts),
                 Format::Table => (Vec::new(), 0),
-            };
-            (verdicts, text)
+            }
         },
-        |object, (verdicts, (text, count))| {
+        |object, (text, count)| {
             bar.inc(1);
             let written = object_defects(&mut out, format, &inputs, &mut before, object).and_then(|more| {
                 rows += more + count;
                 out.write(&text)
             });
             failure = written.err();
-            summary.add(&inputs, &loaders, object, &verdicts);
             failure.is_none()
         },
     );
@@ -80,6 +79,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     inputs.check_packs()?;
     bar.finish_and_clear();
     rows += object_defects(&mut out, format, &inputs, &mut before, inputs.objects.len())?;
+    let summary = summaries.into_iter().reduce(Summary::merged).unwrap_or_default();
     let complete = inputs.complete() && summary.pairs_not_judged.is_empty();
     match format {
         Format::Jsonl => {
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             push_line(&mut line, &end.modelling(loaders.models()));
             out.write(&line)?;
         }
-        Format::Table => summary.print(&mut out, &inputs)?,
+        Format::Table => summary.print(&mut out, &inputs, survey.is_some())?,
     }
     out.finish()?;
     Ok(if summary.worst_autoloaded.is_some_and(|worst| is_finding(worst, args.fail_on)) {
@@ -157,54 +157,64 @@ struct Cause {
 
 /// Where a cause shows up.
 #[derive(Default)]
-struct Places {
-    /// What the first of them says.
-    message: String,
+struct Places<'a> {
+    /// What is said of it in the first object.
+    message: Option<(usize, String)>,
     /// Relocation kinds.
     kinds: BTreeSet<&'static str>,
     /// Whether a program that is loaded by default is among them.
     in_default: bool,
-    /// Programs by object.
-    programs: BTreeMap<usize, BTreeSet<String>>,
-    /// The first source line of each object.
-    lines: BTreeMap<usize, String>,
+    /// Once for each object.
+    objects: Vec<Place<'a>>,
     /// By kernel: whether it is on that one.
     on: Vec<bool>,
     /// Program and kernel pairs.
     count: usize,
 }
 
-struct Summary {
-    cells: Vec<Vec<Cell>>,
-    causes: BTreeMap<Cause, Places>,
+/// Where in an object a cause shows up.
+struct Place<'a> {
+    /// Number of the object.
+    object: usize,
+    /// Numbers of the programs.
+    programs: Vec<usize>,
+    /// The first source line.
+    line: Option<SourceLine<'a>>,
+}
+
+impl Places<'_> {
+    fn merge(&mut self, other: Self) {
+        let is_first = |one: &(usize, String), other: &(usize, String)| one.0 < other.0;
+        if let Some(message) = other.message
+            && self.message.as_ref().is_none_or(|it| is_first(&message, it))
+        {
+            self.message = Some(message);
+        }
+        self.kinds.extend(other.kinds);
+        self.in_default |= other.in_default;
+        self.objects.extend(other.objects);
+        self.on.resize(self.on.len().max(other.on.len()), false);
+        self.on.iter_mut().zip(other.on).for_each(|(on, other)| *on |= other);
+        self.count += other.count;
+    }
+}
+
+/// What the verdicts come to. Those of the threads are merged: nothing may depend on the order of the objects.
+#[derive(Default)]
+struct Summary<'a> {
+    /// Objects that are not fine everywhere, by kernel.
+    cells: BTreeMap<usize, Vec<Cell>>,
+    causes: BTreeMap<Cause, Places<'a>>,
     counts: BTreeMap<Verdict, usize>,
-    programs: usize,
     /// Pairs that were not judged, by reason.
     pairs_not_judged: BTreeMap<&'static str, usize>,
     worst_autoloaded: Option<Verdict>,
-    /// Whether more than CO-RE is judged.
-    judges_needs: bool,
 }
 
-impl Summary {
-    fn new(inputs: &Inputs<'_>, judges_needs: bool) -> Self {
-        let entries = |object: &Object<'_>| object.programs().iter().filter(|it| !it.is_subprogram).count();
-        Self {
-            cells: vec![vec![Cell::NoPrograms; inputs.kernels.len()]; inputs.objects.len()],
-            causes: BTreeMap::new(),
-            counts: BTreeMap::new(),
-            programs: inputs.objects.iter().map(entries).sum(),
-            pairs_not_judged: BTreeMap::new(),
-            worst_autoloaded: None,
-            judges_needs,
-        }
-    }
-
-    fn add(&mut self, inputs: &Inputs<'_>, loaders: &Loaders, object_no: usize, verdicts: &Verdicts) {
-        let (Some(object), Some(cells)) = (inputs.objects.get(object_no), self.cells.get_mut(object_no))
-        else {
-            return;
-        };
+impl<'a> Summary<'a> {
+    fn add(&mut self, inputs: &'a Inputs<'_>, loaders: &Loaders, object_no: usize, verdicts: &Verdicts) {
+        let Some(object) = inputs.objects.get(object_no) else { return };
+        let mut cells = vec![Cell::NoPrograms; inputs.kernels.len()];
         let mut kernels_of: Vec<Vec<usize>> = vec![Vec::new(); verdicts.by_class.len()];
         for (kernel, (cell, class)) in cells.iter_mut().zip(&verdicts.classes.of).enumerate() {
             if let Some(kernels) = class.and_then(|it| kernels_of.get_mut(it as usize)) {
@@ -221,28 +231,47 @@ impl Summary {
                 if object.programs().get(verdict.program).is_some_and(|it| it.autoload) {
                     worst = worst.max(Some(verdict.verdict));
                 }
-                self.add_findings(object, object_no, kernels, verdict);
             }
             self.worst_autoloaded = self.worst_autoloaded.max(worst);
-            let Some(cells) = self.cells.get_mut(object_no) else { continue };
-            let cell = worst.map_or(Cell::NoPrograms, Cell::Verdict);
             for &kernel in kernels {
-                if let Some(slot) = cells.get_mut(kernel) {
-                    *slot = cell;
+                if let Some(cell) = cells.get_mut(kernel) {
+                    *cell = worst.map_or(Cell::NoPrograms, Cell::Verdict);
                 }
             }
         }
+        if !cells.iter().all(|it| matches!(it, Cell::Verdict(Verdict::Ok) | Cell::NoPrograms)) {
+            self.cells.insert(object_no, cells);
+        }
+        self.add_findings(object, object_no, &kernels_of, verdicts);
     }
 
+    /// Programs and classes of kernels have most findings in common: what they are about is found out once.
     fn add_findings(
         &mut self,
-        object: &Object<'_>,
+        object: &'a Object<'_>,
         object_no: usize,
-        kernels: &[usize],
-        of: &ProgramVerdict,
+        kernels_of: &[Vec<usize>],
+        verdicts: &Verdicts,
     ) {
-        let Some(program) = object.programs().get(of.program) else { return };
-        for finding in &of.findings {
+        let mut numbers: HashMap<(Option<usize>, &str, Effect, Option<&str>), usize> = HashMap::new();
+        let mut distinct: Vec<(&Finding, BTreeSet<usize>, Vec<usize>)> = Vec::new();
+        for (class, verdicts) in verdicts.by_class.iter().enumerate() {
+            for verdict in verdicts {
+                for finding in &verdict.findings {
+                    let subject = finding.subject.as_deref();
+                    let key = (finding.reloc, finding.code, finding.effect, subject);
+                    let number = *numbers.entry(key).or_insert_with(|| {
+                        distinct.push((finding, BTreeSet::new(), Vec::new()));
+                        distinct.len() - 1
+                    });
+                    if let Some((_, programs, classes)) = distinct.get_mut(number) {
+                        programs.insert(verdict.program);
+                        classes.push(class);
+                    }
+                }
+            }
+        }
+        for (finding, programs, mut classes) in distinct {
             let reloc = finding.reloc.and_then(|it| object.relocs().get(it));
             let cause = Cause {
                 verdict: std::cmp::Reverse(finding.verdict),
@@ -253,28 +282,48 @@ impl Summary {
                     .unwrap_or_default(),
             };
             let places = self.causes.entry(cause).or_default();
-            if places.message.is_empty() {
-                places.message.clone_from(&finding.message);
+            if places.message.as_ref().is_none_or(|(first, _)| object_no < *first) {
+                places.message = Some((object_no, finding.message.clone()));
             }
             places.kinds.extend(reloc.and_then(|it| it.kind).map(|it| it.name()));
-            places.in_default |= program.autoload;
-            places.on.resize(self.cells.first().map_or(0, Vec::len), false);
-            for &kernel in kernels {
+            places.in_default |=
+                programs.iter().any(|it| object.programs().get(*it).is_some_and(|it| it.autoload));
+            let kernels = |class: &usize| kernels_of.get(*class).map_or(&[][..], Vec::as_slice);
+            places.count += classes.iter().map(|it| kernels(it).len()).sum::<usize>();
+            places.on.resize(verdicts.classes.of.len(), false);
+            classes.dedup();
+            for &kernel in classes.iter().flat_map(kernels) {
                 if let Some(on) = places.on.get_mut(kernel) {
                     *on = true;
                 }
             }
-            let name = String::from_utf8_lossy(program.name).into_owned();
-            places.programs.entry(object_no).or_default().insert(name);
-            if let Some(line) = reloc.and_then(|it| object.source_line(it)) {
-                let show = || format!("{}:{}", String::from_utf8_lossy(line.file), line.line);
-                places.lines.entry(object_no).or_insert_with(show);
+            if places.objects.last().is_none_or(|it| it.object != object_no) {
+                places.objects.push(Place { object: object_no, programs: Vec::new(), line: None });
             }
-            places.count += kernels.len();
+            if let Some(place) = places.objects.last_mut() {
+                place.programs.extend(programs);
+                place.line = place.line.or_else(|| object.source_line(reloc?));
+            }
         }
     }
 
-    fn print(&self, out: &mut Output, inputs: &Inputs<'_>) -> Result<(), Failure> {
+    /// Adds what another thread has found.
+    fn merged(mut self, other: Self) -> Self {
+        self.cells.extend(other.cells);
+        for (cause, places) in other.causes {
+            self.causes.entry(cause).or_default().merge(places);
+        }
+        for (verdict, count) in other.counts {
+            *self.counts.entry(verdict).or_default() += count;
+        }
+        for (why, count) in other.pairs_not_judged {
+            *self.pairs_not_judged.entry(why).or_default() += count;
+        }
+        self.worst_autoloaded = self.worst_autoloaded.max(other.worst_autoloaded);
+        self
+    }
+
+    fn print(&self, out: &mut Output, inputs: &Inputs<'_>, judges_needs: bool) -> Result<(), Failure> {
         self.print_objects(out, inputs)?;
         self.print_causes(out, inputs)?;
         let mut parts = Vec::new();
@@ -292,16 +341,17 @@ impl Summary {
         if parts.is_empty() {
             parts.push("nothing to judge".into());
         }
+        let entries = |object: &Object<'_>| object.programs().iter().filter(|it| !it.is_subprogram).count();
         out.line(&format!(
             "{} with {} on {}: {}",
             plural(inputs.objects.len(), "object"),
-            plural(self.programs, "program"),
+            plural(inputs.objects.iter().map(entries).sum(), "program"),
             plural(inputs.kernels.len(), "kernel"),
             parts.join(", "),
         ))?;
         out.line(&paint(
             DIM,
-            if self.judges_needs {
+            if judges_needs {
                 "Judged: CO-RE relocations, attach targets, kernel symbols. 'conditional': it depends on what files do \
                  not say, or an instruction is\npoisoned, and the program loads only if the poison cannot be reached, \
                  which is not judged."
@@ -314,11 +364,7 @@ impl Summary {
 
     /// Objects that are not fine everywhere: a column for each kernel, or counts where there are too many.
     fn print_objects(&self, out: &mut Output, inputs: &Inputs<'_>) -> Result<(), Failure> {
-        let is_fine = |cell: &Cell| matches!(cell, Cell::Verdict(Verdict::Ok) | Cell::NoPrograms);
-        let shown: Vec<usize> = (0..inputs.objects.len())
-            .filter(|&it| self.cells.get(it).is_some_and(|row| !row.iter().all(is_fine)))
-            .collect();
-        if shown.is_empty() {
+        if self.cells.is_empty() {
             return Ok(());
         }
         let columns = inputs.kernels.len() <= KERNEL_COLUMNS_MAX;
@@ -330,15 +376,14 @@ impl Summary {
         }
         let names = short_names(&inputs.object_names);
         let name_of = |object: usize| names.get(object).map_or("", String::as_str);
-        let shown_now = shown.get(..OBJECTS_SHOWN).unwrap_or(&shown);
-        let width = shown_now.iter().map(|&it| name_of(it).chars().count()).max().unwrap_or(0);
+        let shown = || self.cells.iter().take(OBJECTS_SHOWN);
+        let width = shown().map(|(&it, _)| name_of(it).chars().count()).max().unwrap_or(0);
         if columns {
             let heads = (1..=inputs.kernels.len())
                 .fold(String::new(), |text, it| format!("{text}  {:<11}", format!("K{it}")));
             out.line(&paint(HEAD, format!("{:width$}{heads}", "").trim_end()))?;
         }
-        for &object in shown_now {
-            let row = self.cells.get(object).map_or(&[][..], Vec::as_slice);
+        for (&object, row) in shown() {
             let cells = if columns {
                 row.iter().fold(String::new(), |text, cell| format!("{text}  {}", show_cell(*cell)))
             } else {
@@ -346,8 +391,8 @@ impl Summary {
             };
             out.line(format!("{:width$}{cells}", name_of(object)).trim_end())?;
         }
-        if shown.len() > shown_now.len() {
-            let more = shown.len() - shown_now.len();
+        if self.cells.len() > OBJECTS_SHOWN {
+            let more = self.cells.len() - OBJECTS_SHOWN;
             out.line(&format!("… and {more} more objects; --format jsonl has all"))?;
         }
         out.line("")
@@ -377,15 +422,24 @@ impl Summary {
                 cause.code,
                 paint(HEAD, &cause.path),
             ))?;
-            out.line(&format!("    {}", places.message))?;
-            for (object, programs) in places.programs.iter().take(OBJECTS_PER_CAUSE) {
-                let programs: Vec<String> = programs.iter().cloned().collect();
-                let object_name = object_names.get(*object).map_or("", String::as_str);
-                let line = places.lines.get(object).map(|it| format!("  at {it}")).unwrap_or_default();
-                out.line(&format!("    {object_name}: {}{}", some_of(&programs), paint(DIM, &line)))?;
+            out.line(&format!("    {}", places.message.as_ref().map_or("", |(_, message)| message)))?;
+            let mut objects: Vec<&Place<'_>> = places.objects.iter().collect();
+            objects.sort_by_key(|it| it.object);
+            for place in objects.iter().take(OBJECTS_PER_CAUSE) {
+                let of_object = inputs.objects.get(place.object).map(Object::programs).unwrap_or_default();
+                let programs = place.programs.iter().filter_map(|it| of_object.get(*it));
+                let names: BTreeSet<String> =
+                    programs.map(|it| String::from_utf8_lossy(it.name).into_owned()).collect();
+                let object_name = object_names.get(place.object).map_or("", String::as_str);
+                let show = |line: SourceLine<'_>| {
+                    format!("  at {}:{}", String::from_utf8_lossy(line.file), line.line)
+                };
+                let line = place.line.map(show).unwrap_or_default();
+                let names: Vec<String> = names.into_iter().collect();
+                out.line(&format!("    {object_name}: {}{}", some_of(&names), paint(DIM, &line)))?;
             }
-            if places.programs.len() > OBJECTS_PER_CAUSE {
-                out.line(&format!("    and {} more objects", places.programs.len() - OBJECTS_PER_CAUSE))?;
+            if objects.len() > OBJECTS_PER_CAUSE {
+                out.line(&format!("    and {} more objects", objects.len() - OBJECTS_PER_CAUSE))?;
             }
             let total = inputs.kernels.len();
             let on: Vec<usize> = (0..total).filter(|&it| places.on.get(it) == Some(&true)).collect();

@@ -111,7 +111,7 @@ pub struct Since {
 }
 
 impl Since {
-    const fn release(major: u16, minor: u16) -> Self {
+    pub(crate) const fn release(major: u16, minor: u16) -> Self {
         Self { first: Release::new(major, minor, 0), backports: &[] }
     }
 

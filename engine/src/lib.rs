@@ -50,11 +50,13 @@
 //! * [`pack`]: many kernels in one file, each type once.
 //! * [`object`]: one BPF object: programs, records, externs.
 //! * [`kallsyms`]: a kernel's lists of its symbols.
+//! * [`kconfig`]: the kernel's configuration, as programs read it.
 //! * [`kernel`]: one kernel: vmlinux, modules, candidate lookup.
 //! * [`ingest`]: files as users have them, read and decompressed.
 //! * [`fleet`]: the kernels of a run: candidates of a root on all of them.
 //! * [`patch`]: a decided relocation to instruction bytes.
 //! * [`resolve`]: one query on one type, and the fold of an object's records.
+//! * [`reach`]: which instructions can be reached once the values are known.
 //! * [`batch`]: many objects on many kernels, in parallel.
 //! * [`depend`]: what programs need beside CO-RE: attach targets, symbols, structs to implement.
 //! * [`relocate`]: the object's file as it is after relocation.
@@ -77,12 +79,14 @@ pub mod fleet;
 pub mod format;
 pub mod ingest;
 pub mod kallsyms;
+pub mod kconfig;
 pub mod kernel;
 pub mod matchers;
 pub mod object;
 pub mod pack;
 pub mod patch;
 pub mod query;
+pub mod reach;
 pub mod relocate;
 pub mod report;
 pub mod resolve;

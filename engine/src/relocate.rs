@@ -24,7 +24,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::batch::{Folded, Run};
+use crate::batch::{Aspect, Folded, Run};
 use crate::error::ResolveError;
 use crate::format::btf_ext::{CORE_LEN_AT, RelocKind};
 use crate::format::insn::INSN_LEN;
@@ -162,7 +162,7 @@ fn optional_program(object: &Object<'_>, reloc: &Reloc<'_>) -> Option<usize> {
 
 /// The kernels of `kernels` on which the object comes out the same, by the first of them.
 fn alike(folded: &Folded<'_>, kernels: &[usize]) -> Vec<Vec<usize>> {
-    let classes = folded.classes(|_, outcome, bytes| outcome.write_effect(bytes));
+    let classes = folded.classes(Aspect::Effect);
     let mut by_class: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for &kernel in kernels {
         if let Some(class) = classes.of.get(kernel).copied().flatten() {

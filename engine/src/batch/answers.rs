@@ -2,9 +2,11 @@
 
 use std::sync::OnceLock;
 
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::questions::{EditOf, RootQueries};
+use super::classes::{Aspect, number};
+use super::questions::{EditOf, RootQueries, count};
 use crate::btf::TypeId;
 use crate::dialect::Rules;
 use crate::error::ResolveError;
@@ -24,6 +26,8 @@ pub(super) struct RootAnswers<'a> {
     pub(super) are_alone: bool,
     /// By distinct edit, then by view; empty if they are not alone.
     pub(super) outcomes: Vec<Outcome>,
+    /// How the edits tell views apart, by verdict and by effect. Made when somebody first asks for it.
+    pub(super) splits: [OnceLock<EditSplits>; 2],
     /// By kernel: the ids that its candidates have there. Made when somebody first asks for one.
     pub(super) ids: OnceLock<Vec<CandidateIds>>,
     /// Made when somebody first asks for the value of an id.
@@ -39,6 +43,15 @@ pub(super) struct ByIds {
     pub(super) view_of: Vec<u32>,
     /// By kernel: its class.
     pub(super) class_of: Vec<u32>,
+}
+
+/// How the distinct edits of a root tell its views apart.
+#[derive(Debug, Default)]
+pub(super) struct EditSplits {
+    /// By edit: the number of its split; `None` if all views are the same to it.
+    pub(super) of_edit: Vec<Option<u32>>,
+    /// By split: by view, the number of what comes of it there. And how many there are.
+    pub(super) distinct: Vec<(Vec<u32>, u32)>,
 }
 
 /// Candidates of a root on one kernel, each with its id there.
@@ -86,8 +99,47 @@ impl<'a> RootQueries<'_, 'a> {
             matches,
             are_alone,
             outcomes,
+            splits: Default::default(),
             ids: OnceLock::new(),
             by_ids: OnceLock::new(),
         }
+    }
+}
+
+impl RootAnswers<'_> {
+    /// Outcomes of a distinct edit, by view.
+    pub(super) fn of_edit(&self, edit: u32) -> Option<&[Outcome]> {
+        let views = self.table.views.len();
+        let start = edit as usize * views;
+        self.outcomes.get(start..start + views)
+    }
+
+    /// How the distinct edits tell views apart.
+    pub(super) fn splits(&self, aspect: Aspect) -> &EditSplits {
+        let [by_verdict, by_effect] = &self.splits;
+        let slot = match aspect {
+            Aspect::Verdict => by_verdict,
+            // What asks for ids is no distinct edit.
+            Aspect::Effect | Aspect::EffectButIds => by_effect,
+        };
+        slot.get_or_init(|| {
+            let mut this = EditSplits::default();
+            let mut known: HashMap<Vec<u32>, u32> = HashMap::new();
+            let mut bytes = Vec::new();
+            for outcomes in self.outcomes.chunks_exact(self.table.views.len().max(1)) {
+                let (views, end) = number(outcomes.iter().map(|outcome| {
+                    bytes.clear();
+                    aspect.write(false, outcome, &mut bytes);
+                    xxhash_rust::xxh3::xxh3_128(&bytes)
+                }));
+                this.of_edit.push((end > 1).then(|| {
+                    *known.entry(views).or_insert_with_key(|views| {
+                        this.distinct.push((views.clone(), end));
+                        count(this.distinct.len() - 1)
+                    })
+                }));
+            }
+            this
+        })
     }
 }

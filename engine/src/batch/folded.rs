@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
-use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::Run;
-use super::classes::{Classes, refine};
+use super::answers::RootAnswers;
+use super::classes::{Aspect, Classes, Split, number};
 use super::questions::count;
-use crate::object::Object;
+use crate::format::btf_ext::RelocKind;
+use crate::object::{Object, Reloc};
 use crate::resolve::Outcome;
 
 /// How an object's records fall into parts.
@@ -45,15 +47,10 @@ impl Layout {
 #[derive(Debug)]
 pub struct Folded<'r> {
     pub(super) run: &'r Run<'r>,
-    /// By section of the run; `None` where byte orders differ.
-    pub(super) sections: Vec<Option<FoldedSection<'r>>>,
+    pub(super) relocs: &'r [Reloc<'r>],
+    /// By section of the run: the parts; `None` where byte orders differ.
+    pub(super) sections: Vec<Option<Vec<FoldedPart<'r>>>>,
     pub(super) place: Vec<(u32, u32)>,
-}
-
-#[derive(Debug)]
-pub(super) struct FoldedSection<'r> {
-    pub(super) parts: Vec<FoldedPart<'r>>,
-    pub(super) kernels: usize,
 }
 
 /// Outcomes of some records, by class of kernels and then by record.
@@ -73,7 +70,9 @@ pub(super) enum Outcomes<'r> {
     Own(Vec<Outcome>),
     /// By record.
     Shared {
-        records: Vec<OfRecord<'r>>,
+        /// About their root.
+        answers: &'r RootAnswers<'r>,
+        records: Vec<OfRecord>,
         /// By class: the number of its view. Empty where classes are views.
         view_of: &'r [u32],
     },
@@ -81,9 +80,10 @@ pub(super) enum Outcomes<'r> {
 
 /// Outcomes of one record.
 #[derive(Debug)]
-pub(super) enum OfRecord<'r> {
+pub(super) enum OfRecord {
     Skipped,
-    ByView(&'r [Outcome]),
+    /// Number of the root's distinct edit that it is.
+    Edit(u32),
     ByClass(Vec<Outcome>),
 }
 
@@ -96,6 +96,63 @@ pub(super) enum ClassOf<'r> {
 }
 
 impl FoldedPart<'_> {
+    /// By class of kernels: the number of what comes of the records there. And how many there are.
+    fn split(&self, aspect: Aspect, relocs: &[Reloc<'_>]) -> (Vec<u32>, u32) {
+        let Outcomes::Shared { answers, records, view_of } = &self.outcomes else {
+            return self.split_by((0..self.members.len()).collect(), aspect, relocs);
+        };
+        let mut split = Split::new(self.classes);
+        let splits = answers.splits(aspect);
+        // Most edits tell the same views apart.
+        let mut seen: SmallVec<[u32; 8]> = SmallVec::new();
+        let mut others: SmallVec<[usize; 8]> = SmallVec::new();
+        for (at, record) in records.iter().enumerate() {
+            match record {
+                OfRecord::Skipped => {}
+                OfRecord::Edit(edit) => {
+                    let number = splits.of_edit.get(*edit as usize).copied().flatten();
+                    let Some(number) = number.filter(|it| !seen.contains(it)) else { continue };
+                    seen.push(number);
+                    let Some((of_view, end)) = splits.distinct.get(number as usize) else { continue };
+                    match view_of {
+                        [] => split.by(*end, of_view.iter().copied()),
+                        _ => split.by(
+                            *end,
+                            view_of.iter().map(|view| of_view.get(*view as usize).copied().unwrap_or(0)),
+                        ),
+                    }
+                }
+                OfRecord::ByClass(_) => others.push(at),
+            }
+        }
+        if !others.is_empty() {
+            let (of_class, end) = self.split_by(others, aspect, relocs);
+            split.by(end, of_class.into_iter());
+        }
+        split.numbers()
+    }
+
+    /// The same for some of its records alone, by what is written of them.
+    fn split_by(
+        &self,
+        records: SmallVec<[usize; 8]>,
+        aspect: Aspect,
+        relocs: &[Reloc<'_>],
+    ) -> (Vec<u32>, u32) {
+        let mut bytes = Vec::new();
+        number((0..self.classes).map(|class| {
+            bytes.clear();
+            for &at in &records {
+                let reloc = self.members.get(at).and_then(|it| relocs.get(*it));
+                let asks_for_id = reloc.is_some_and(|it| it.kind == Some(RelocKind::TypeIdTarget));
+                if let Some(outcome) = self.outcome(class, at) {
+                    aspect.write(asks_for_id, outcome, &mut bytes);
+                }
+            }
+            xxhash_rust::xxh3::xxh3_128(&bytes)
+        }))
+    }
+
     pub(super) fn class(&self, kernel: usize) -> usize {
         match &self.class_of {
             ClassOf::One => 0,
@@ -106,10 +163,10 @@ impl FoldedPart<'_> {
     pub(super) fn outcome(&self, class: usize, record: usize) -> Option<&Outcome> {
         match &self.outcomes {
             Outcomes::Own(outcomes) => outcomes.get(class * self.members.len() + record),
-            Outcomes::Shared { records, view_of } => match records.get(record)? {
+            Outcomes::Shared { answers, records, view_of } => match records.get(record)? {
                 OfRecord::Skipped => Some(&Outcome::Skipped),
-                OfRecord::ByView(outcomes) => {
-                    outcomes.get(view_of.get(class).map_or(class, |it| *it as usize))
+                OfRecord::Edit(edit) => {
+                    answers.of_edit(*edit)?.get(view_of.get(class).map_or(class, |it| *it as usize))
                 }
                 OfRecord::ByClass(outcomes) => outcomes.get(class),
             },
@@ -122,7 +179,7 @@ impl Folded<'_> {
     pub fn outcome(&self, record: usize, kernel: usize) -> Option<&Outcome> {
         let at = (*self.run.place.get(kernel)?)?;
         let (part, record) = *self.place.get(record)?;
-        let part = self.sections.get(at.section)?.as_ref()?.parts.get(part as usize)?;
+        let part = self.sections.get(at.section)?.as_ref()?.get(part as usize)?;
         part.outcome(part.class(at.kernel), record as usize)
     }
 
@@ -131,39 +188,21 @@ impl Folded<'_> {
         (0..self.place.len()).filter_map(|record| self.outcome(record, kernel)).collect()
     }
 
-    /// Kernels whose outcomes have the same keys, record by record. `key` appends what counts of the outcome of a record
-    /// to some bytes.
-    pub fn classes(&self, key: impl Fn(usize, &Outcome, &mut Vec<u8>)) -> Classes {
+    /// Kernels on which the same comes of every record, as far as `aspect` goes.
+    pub fn classes(&self, aspect: Aspect) -> Classes {
         let mut classes = Classes::none(self.run.place.len());
-        for (number, section) in self.sections.iter().enumerate() {
-            let Some(section) = section else { continue };
-            let mut class_of = vec![0; section.kernels];
-            let mut bytes = Vec::new();
-            for part in &section.parts {
+        for (section, parts) in self.run.sections.iter().zip(&self.sections) {
+            let Some(parts) = parts else { continue };
+            let mut split = Split::new(section.kernels.len());
+            for part in parts {
                 let ClassOf::Each(of_kernel) = &part.class_of else { continue };
-                // Classes whose outcomes have the same keys become one.
-                let mut known: HashMap<u128, u32> = HashMap::new();
-                let merged: Vec<u32> = (0..part.classes)
-                    .map(|class| {
-                        bytes.clear();
-                        for (at, record) in part.members.iter().enumerate() {
-                            if let Some(outcome) = part.outcome(class, at) {
-                                key(*record, outcome, &mut bytes);
-                            }
-                        }
-                        let next = count(known.len());
-                        *known.entry(xxhash_rust::xxh3::xxh3_128(&bytes)).or_insert(next)
-                    })
-                    .collect();
-                if known.len() > 1 {
-                    refine(&mut class_of, of_kernel, &merged);
+                let (merged, end) = part.split(aspect, self.relocs);
+                if end > 1 {
+                    let of_class = |class: &u32| merged.get(*class as usize).copied().unwrap_or(0);
+                    split.by(end, of_kernel.iter().map(of_class));
                 }
             }
-            let kernels = self.run.place.iter().enumerate().filter_map(|(kernel, place)| {
-                let place = (*place)?;
-                (place.section == number).then(|| (kernel, class_of.get(place.kernel).copied().unwrap_or(0)))
-            });
-            classes.add(kernels);
+            classes.add(&section.kernels, &split.numbers().0);
         }
         classes
     }

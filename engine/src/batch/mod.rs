@@ -14,11 +14,12 @@ mod questions;
 mod run;
 mod section;
 
-pub use classes::Classes;
+pub use classes::{Aspect, Classes};
 pub use folded::Folded;
 pub use run::Run;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -85,11 +86,31 @@ impl Batch {
         &self,
         count: usize,
         work: impl Fn(usize) -> R + Sync,
-        mut sink: impl FnMut(usize, R) -> bool,
+        sink: impl FnMut(usize, R) -> bool,
     ) {
+        self.for_each_with(count, || (), |(), number| work(number), sink);
+    }
+
+    /// The same for work that adds to a sum of its thread. Returns the sums: which of them has which of the numbers is
+    /// left to chance.
+    pub fn for_each_with<S: Send, R: Send>(
+        &self,
+        count: usize,
+        new: impl Fn() -> S,
+        work: impl Fn(&mut S, usize) -> R + Sync,
+        mut sink: impl FnMut(usize, R) -> bool,
+    ) -> Vec<S> {
         let Some(pool) = &self.pool else {
-            (0..count).all(|number| sink(number, work(number)));
-            return;
+            let mut sum = new();
+            (0..count).all(|number| sink(number, work(&mut sum, number)));
+            return vec![sum];
+        };
+        // Each is locked by its own thread only.
+        let sums: Vec<Mutex<S>> = (0..self.threads()).map(|_| Mutex::new(new())).collect();
+        let work = |number| {
+            let own =
+                rayon::current_thread_index().and_then(|it| sums.get(it)).expect("a thread of the pool");
+            work(&mut own.lock().unwrap_or_else(PoisonError::into_inner), number)
         };
         // Enough to keep every thread busy, few enough to bound what waits for the first of them.
         let at_once = 32 * self.threads();
@@ -104,10 +125,11 @@ impl Batch {
                 (first..).zip(done.drain(..)).all(|(number, result)| sink(number, result))
             });
             if !goes_on {
-                return;
+                break;
             }
             (done, first) = (next, from);
         }
+        sums.into_iter().map(|it| it.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 
     /// Reads objects' files.

@@ -36,9 +36,9 @@ impl<'a> Run<'a> {
         loaders: &[Loader],
         modules: Modules,
     ) -> Self {
-        let mut members: Vec<(Rules, Endian, Vec<&'a Kernel<'a>>)> = Vec::new();
+        let mut members: Vec<(Rules, Endian, Vec<&'a Kernel<'a>>, Vec<usize>)> = Vec::new();
         let mut place = Vec::with_capacity(kernels.len());
-        for (kernel, &loader) in kernels.iter().zip(loaders) {
+        for (number, (kernel, &loader)) in kernels.iter().zip(loaders).enumerate() {
             if loader.unsupported().is_some() {
                 place.push(None);
                 continue;
@@ -48,17 +48,20 @@ impl<'a> Run<'a> {
             let known = members.iter().position(|it| (it.0, it.1) == (rules, endian));
             let section = known.unwrap_or(members.len());
             match members.get_mut(section) {
-                Some((_, _, kernels)) => kernels.push(kernel),
-                None => members.push((rules, endian, vec![kernel])),
+                Some((_, _, kernels, numbers)) => {
+                    kernels.push(kernel);
+                    numbers.push(number);
+                }
+                None => members.push((rules, endian, vec![kernel], vec![number])),
             }
             let kernel = members.get(section).map_or(0, |it| it.2.len() - 1);
             place.push(Some(Place { section, kernel }));
         }
         let sections = members
             .into_iter()
-            .map(|(rules, endian, kernels)| {
+            .map(|(rules, endian, kernels, numbers)| {
                 let selection = Selection { modules, exact_kinds: rules.in_kernel };
-                Section::new(batch, objects, rules, endian, selection, Fleet::new(kernels))
+                Section::new(batch, objects, rules, endian, selection, Fleet::new(kernels), numbers)
             })
             .collect();
         Self { objects, modules, sections, place }
@@ -93,11 +96,12 @@ impl<'a> Run<'a> {
     /// Folds the records of object number `object` for which `active` holds, over all kernels of its byte order.
     pub fn fold(&self, object: usize, active: impl Fn(&Reloc<'_>) -> bool) -> Folded<'_> {
         let layout = self.objects.get(object).map(Layout::of).unwrap_or_default();
+        let relocs = self.objects.get(object).map(Object::relocs).unwrap_or_default();
         let sections = self.sections.iter().map(|section| {
             let it = self.objects.get(object).filter(|it| it.endian() == section.endian)?;
             Some(section.fold(it, object, &layout, &active))
         });
-        Folded { run: self, sections: sections.collect(), place: layout.place }
+        Folded { run: self, relocs, sections: sections.collect(), place: layout.place }
     }
 
     /// Name of a module by its number in outcomes on kernel number `kernel`.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Batch;
 use super::answers::{ByIds, CandidateIds, RootAnswers};
-use super::folded::{ClassOf, FoldedPart, FoldedSection, Layout, OfRecord, Outcomes};
+use super::folded::{ClassOf, FoldedPart, Layout, OfRecord, Outcomes};
 use super::questions::{QueryPlace, QueryPlaces, count, distinct_queries, questions_by};
 use crate::btf::TypeId;
 use crate::dialect::Rules;
@@ -26,6 +26,8 @@ pub(super) struct Section<'a> {
     pub(super) endian: Endian,
     pub(super) selection: Selection,
     pub(super) fleet: Fleet<'a>,
+    /// Their numbers in the run, ascending.
+    pub(super) kernels: Vec<usize>,
     /// By object and record: the question by these rules. Empty where they are those that objects are read by.
     pub(super) questions: Vec<Vec<Result<Question<'a>, ResolveError>>>,
     /// By object and record: where its query is answered.
@@ -41,6 +43,7 @@ impl<'a> Section<'a> {
         endian: Endian,
         selection: Selection,
         fleet: Fleet<'a>,
+        kernels: Vec<usize>,
     ) -> Self {
         let questions = match rules {
             Rules::LIBBPF => Vec::new(),
@@ -48,7 +51,7 @@ impl<'a> Section<'a> {
         };
         let (queries, wanted) = distinct_queries(objects, &questions, endian);
         let roots = batch.map(&wanted, |it| it.answer(&rules, endian, selection, &fleet));
-        Self { rules, endian, selection, fleet, questions, queries, roots }
+        Self { rules, endian, selection, fleet, kernels, questions, queries, roots }
     }
 
     pub(super) fn answers(&self, object: usize, record: usize) -> Option<&RootAnswers<'a>> {
@@ -62,9 +65,8 @@ impl<'a> Section<'a> {
         number: usize,
         layout: &Layout,
         active: &impl Fn(&Reloc<'_>) -> bool,
-    ) -> FoldedSection<'_> {
-        let parts = layout.parts.iter().map(|it| self.fold_part(object, number, it, active)).collect();
-        FoldedSection { parts, kernels: self.fleet.len() }
+    ) -> Vec<FoldedPart<'_>> {
+        layout.parts.iter().map(|it| self.fold_part(object, number, it, active)).collect()
     }
 
     /// The outcomes of some of an object's records: those that were made for all objects where that is possible, else
@@ -91,7 +93,6 @@ impl<'a> Section<'a> {
         let places = self.queries.get(number)?;
         let root = places.get(*members.first()?).copied().flatten()?.root;
         let answers = self.roots.get(root as usize)?;
-        let views = answers.table.views.len();
         let mut asks_for_ids = false;
         let records = members.iter().map(|&record| {
             let place = places.get(record).copied().flatten().filter(|it| it.root == root)?;
@@ -108,14 +109,14 @@ impl<'a> Section<'a> {
                 return (is_alone && reloc.kind == Some(RelocKind::TypeIdTarget))
                     .then_some(OfRecord::Skipped);
             };
-            let start = edit as usize * views;
-            answers.outcomes.get(start..start + views).map(OfRecord::ByView)
+            answers.of_edit(edit).map(|_| OfRecord::Edit(edit))
         });
-        let mut records: Vec<OfRecord<'_>> = records.collect::<Option<_>>()?;
+        let mut records: Vec<OfRecord> = records.collect::<Option<_>>()?;
         if !asks_for_ids {
             let class_of = ClassOf::Each(Cow::Borrowed(answers.table.view_of.as_slice()));
-            let outcomes = Outcomes::Shared { records, view_of: &[] };
-            return Some(FoldedPart { members: members.to_vec(), classes: views, class_of, outcomes });
+            let outcomes = Outcomes::Shared { answers, records, view_of: &[] };
+            let classes = answers.table.views.len();
+            return Some(FoldedPart { members: members.to_vec(), classes, class_of, outcomes });
         }
         // Only those that ask for ids come out differently where ids do.
         let joint = answers.by_ids.get_or_init(|| self.classes_by_ids(answers));
@@ -140,7 +141,7 @@ impl<'a> Section<'a> {
             members: members.to_vec(),
             classes: joint.first.len(),
             class_of: ClassOf::Each(Cow::Borrowed(&joint.class_of)),
-            outcomes: Outcomes::Shared { records, view_of: &joint.view_of },
+            outcomes: Outcomes::Shared { answers, records, view_of: &joint.view_of },
         })
     }
 

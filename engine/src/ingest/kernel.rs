@@ -101,17 +101,17 @@ impl KernelFiles {
         };
         let (symbols, traceable) =
             (beside("kallsyms").or_else(|| beside("System.map")), beside("available_filter_functions"));
-        let adders: [(_, fn(&mut Kallsyms, &[u8])); 2] =
-            [(symbols, Kallsyms::add_symbols), (traceable, Kallsyms::add_traceable)];
-        let mut lists = None;
-        for (path, add) in adders {
-            match path.map(|path| read_file(&path)) {
-                Some(Ok(text)) => add(lists.get_or_insert_default(), &text),
-                Some(Err(error)) => self.defects.push(error),
-                None => {}
+        let mut read = |path: Option<PathBuf>| match read_file(&path?) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.defects.push(error);
+                None
             }
+        };
+        let (symbols, traceable) = (read(symbols), read(traceable));
+        if symbols.is_some() || traceable.is_some() {
+            self.kallsyms = Some(Arc::new(Kallsyms::new(symbols.as_deref(), traceable.as_deref())));
         }
-        self.kallsyms = lists.map(Arc::new);
     }
 
     /// What path and format of the file say of where the BTF is from: an ELF file is the kernel itself.

@@ -3,10 +3,9 @@
 use super::needs::Needs;
 use super::records::Records;
 use super::verdict::{Effect, Finding, ProgramVerdict, Verdict, Verdicts};
-use crate::batch::{Classes, Run};
+use crate::batch::{Aspect, Classes, Run};
 use crate::depend::Survey;
 use crate::object::{Object, Reloc};
-use crate::resolve::Outcome;
 
 /// Judges every entry program of object number `number` on the kernels of a run.
 ///
@@ -32,9 +31,9 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, number: usize) -> Verdi
             is_alone.then(|| run.fold(number, |reloc| autoloaded(reloc) || reloc.program == Some(program)))
         })
         .collect();
-    let mut classes = shared.classes(write_key);
+    let mut classes = shared.classes(Aspect::Verdict);
     for folded in own.iter().flatten() {
-        classes.split_by(&folded.classes(write_key));
+        classes.split_by(&folded.classes(Aspect::Verdict));
     }
     let needs = survey.map(|it| Needs::of(object, it, number)).unwrap_or_default();
     for answered in needs.telling() {
@@ -67,18 +66,6 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, number: usize) -> Verdi
     });
     let by_class = by_class.collect();
     Verdicts { classes, by_class }
-}
-
-/// What of an outcome a verdict, its findings and their messages depend on.
-fn write_key(_: usize, outcome: &Outcome, bytes: &mut Vec<u8>) {
-    match outcome {
-        Outcome::Decided(decision) => {
-            bytes.extend([4, decision.code as u8, u8::from(decision.poisoned)]);
-            let module = decision.candidate.and_then(|it| it.module);
-            bytes.extend(module.map_or(u32::MAX, |it| it).to_le_bytes());
-        }
-        other => other.write_effect(bytes),
-    }
 }
 
 fn has_records(object: &Object<'_>, program: usize) -> bool {

@@ -1,8 +1,7 @@
 //! Kernels that objects cannot tell apart, and the fewest that show everything.
 
 use super::cover::{self, Cover};
-use crate::batch::{Batch, Classes, Run};
-use crate::format::btf_ext::RelocKind;
+use crate::batch::{Aspect, Batch, Classes, Run};
 use crate::object::Object;
 use crate::resolve::Outcome;
 
@@ -37,18 +36,9 @@ pub fn classes(batch: &Batch, run: &Run<'_>, objects: &[Object<'_>]) -> Partitio
 }
 
 fn of_object(run: &Run<'_>, number: usize) -> (Classes, usize) {
-    let Some(object) = run.object(number) else { return (Classes::none(run.kernel_count()), 0) };
     let folded = run.fold(number, |_| true);
-    let is_id = |record: usize| {
-        object.relocs().get(record).is_some_and(|it| it.kind == Some(RelocKind::TypeIdTarget))
-    };
-    let classes = folded.classes(|record, outcome, bytes| match outcome {
-        Outcome::Decided(decision) if is_id(record) => {
-            bytes.extend([5, u8::from(decision.candidate.is_some())])
-        }
-        other => other.write_effect(bytes),
-    });
-    let contents = folded.classes(|_, outcome, bytes| outcome.write_effect(bytes));
+    let classes = folded.classes(Aspect::EffectButIds);
+    let contents = folded.classes(Aspect::Effect);
     let loads = |kernel: &&usize| {
         let ends = |it: &&Outcome| matches!(it, Outcome::Fatal(_) | Outcome::ModuleDependent(_));
         !folded.on(**kernel).iter().any(ends)

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use btfleet_engine::batch::{Batch, Run, outcomes};
+use btfleet_engine::batch::{Aspect, Batch, Run, outcomes};
 use btfleet_engine::btf::{Btf, TypeId};
 use btfleet_engine::dialect::{Loader, Release};
 use btfleet_engine::fleet::{Candidate, Fleet, Modules, Selection};
@@ -251,7 +251,7 @@ fn compare(run: &Run<'_>, order: &[usize], all: bool, expected: &Expected) -> Re
             bytes
         };
         let effects: Vec<Vec<u8>> = (0..order.len()).map(|it| effect(folded.on(it))).collect();
-        let classes = folded.classes(|_, outcome, bytes| outcome.write_effect(bytes));
+        let classes = folded.classes(Aspect::Effect);
         for (one, class) in classes.of.iter().enumerate().filter(|(_, class)| class.is_some()) {
             for (two, other) in classes.of.iter().enumerate().filter(|(_, other)| other.is_some()) {
                 // Kernels that are judged by different rules are never of one class.

@@ -1,0 +1,404 @@
+//! Follows paths, keeps those apart that differ, and notes what is reached.
+
+use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
+
+use super::live;
+use super::scalar::Sources;
+use super::state::{Assumption, State};
+use super::{Guard, Path, Question, Reach, Reached, Source, Turn};
+use crate::object::Reference;
+
+/// The branch that stands for a release before 6.8.
+const OLD_RELEASE: usize = usize::MAX;
+/// Bits of [`Sources`]; what comes after shares the last.
+const SOURCES_MAX: usize = 64;
+
+/// One branch of a path, and the one before it.
+struct Step {
+    before: u32,
+    slot: usize,
+    jumps: bool,
+    is_decided: bool,
+    from: Sources,
+}
+
+/// The first step of every path.
+const ROOT: u32 = u32::MAX;
+
+/// How an instruction was reached.
+#[derive(Clone)]
+struct Hit {
+    assumed: SmallVec<[Assumption; 2]>,
+    is_widened: bool,
+    trace: u32,
+    start: usize,
+}
+
+/// What was seen of a branch.
+#[derive(Clone, Copy, Default)]
+struct Branch {
+    falls: bool,
+    jumps: bool,
+    from: Sources,
+}
+
+/// Follows a program.
+pub(super) struct Explorer<'q> {
+    pub(super) question: &'q Question<'q>,
+    states_max: usize,
+    live: Vec<u16>,
+    /// Slots that more than one path may lead to.
+    is_join: Vec<bool>,
+    is_poisoned: Vec<bool>,
+    visited: Vec<bool>,
+    known: HashMap<usize, Vec<State>>,
+    pub(super) pending: Vec<(usize, State)>,
+    steps: Vec<Step>,
+    branches: HashMap<usize, Branch>,
+    hits: HashMap<usize, Vec<Hit>>,
+    started: HashSet<usize>,
+    sources: Vec<Source>,
+    source_numbers: HashMap<Source, usize>,
+    /// Sources that are not known.
+    pub(super) open: Sources,
+    /// Function that the current path started in.
+    start: usize,
+    starts: Vec<usize>,
+    gave_up: bool,
+}
+
+impl<'q> Explorer<'q> {
+    pub(super) fn new(question: &'q Question<'q>, states_max: usize) -> Self {
+        let slots = question.insns.len();
+        let mut this = Self {
+            question,
+            states_max,
+            live: live::registers(question.image, question.insns),
+            is_join: vec![false; slots],
+            is_poisoned: vec![false; slots],
+            visited: vec![false; slots],
+            known: HashMap::new(),
+            pending: Vec::new(),
+            steps: Vec::new(),
+            branches: HashMap::new(),
+            hits: HashMap::new(),
+            started: HashSet::new(),
+            sources: Vec::new(),
+            source_numbers: HashMap::new(),
+            open: 0,
+            start: 0,
+            starts: Vec::new(),
+            gave_up: false,
+        };
+        for &slot in question.poisoned {
+            if let Some(is) = this.is_poisoned.get_mut(slot) {
+                *is = true;
+            }
+        }
+        for (slot, insn) in question.insns.iter().enumerate() {
+            let jumps = live::next(slot, *insn).and_then(|it| it.jumps);
+            let is_call = insn.code == crate::format::insn::CALL;
+            for join in [jumps, is_call.then_some(slot + 1)].into_iter().flatten() {
+                if let Some(is) = this.is_join.get_mut(join) {
+                    *is = true;
+                }
+            }
+        }
+        for function in &question.image.functions {
+            if let Some(is) = this.is_join.get_mut(function.start) {
+                *is = true;
+            }
+        }
+        this
+    }
+
+    /// Follows all paths; `false` if that would take more than `steps_max` steps.
+    pub(super) fn run(&mut self, steps_max: usize) -> bool {
+        self.start_function(0, &[]);
+        match self.question.verifier.verifies_uncalled {
+            Some(false) => {}
+            verifies => {
+                let globals = self.question.image.functions.iter().enumerate().filter(|(_, it)| it.is_global);
+                let globals: Vec<usize> = globals.map(|(number, _)| number).collect();
+                let assumed: &[Assumption] = if verifies.is_none() { &[(OLD_RELEASE, true)] } else { &[] };
+                for function in globals {
+                    self.start_function(function, assumed);
+                }
+            }
+        }
+        let mut steps = 0;
+        while let Some((mut slot, mut state)) = self.pending.pop() {
+            self.start = self.starts.pop().unwrap_or(0);
+            loop {
+                steps += 1;
+                if steps > steps_max {
+                    return false;
+                }
+                if self.is_join.get(slot) == Some(&true) && !self.is_new(slot, &mut state) {
+                    break;
+                }
+                let Some(is_visited) = self.visited.get_mut(slot) else { break };
+                *is_visited = true;
+                if self.is_poisoned.get(slot) == Some(&true) {
+                    self.hit(slot, &state);
+                    break;
+                }
+                match self.step(slot, &mut state) {
+                    Some(next) => slot = next,
+                    None => break,
+                }
+            }
+        }
+        true
+    }
+
+    /// Follows a function from its start, with unknown arguments.
+    pub(super) fn start_function(&mut self, function: usize, assumed: &[Assumption]) {
+        let Some(start) = self.question.image.functions.get(function).map(|it| it.start) else { return };
+        if !assumed.is_empty() || self.started.insert(function) {
+            let mut state = State::start(ROOT);
+            state.assumed = assumed.into();
+            let before = std::mem::replace(&mut self.start, function);
+            self.later(start, state);
+            self.start = before;
+        }
+    }
+
+    /// Puts a path off.
+    pub(super) fn later(&mut self, slot: usize, state: State) {
+        self.pending.push((slot, state));
+        self.starts.push(self.start);
+    }
+
+    /// Notes a branch that a path takes.
+    pub(super) fn turn(
+        &mut self,
+        state: &mut State,
+        slot: usize,
+        jumps: bool,
+        is_decided: bool,
+        from: Sources,
+    ) {
+        let branch = self.branches.entry(slot).or_default();
+        if jumps {
+            branch.jumps = true;
+        } else {
+            branch.falls = true;
+        }
+        branch.from |= from;
+        // The path of a poison is told in branches; those that every path takes are told only if something decides.
+        if !is_decided || from != 0 {
+            let number = u32::try_from(self.steps.len()).unwrap_or(ROOT);
+            self.steps.push(Step { before: state.trace, slot, jumps, is_decided, from });
+            state.trace = number;
+        }
+        if !is_decided && from & self.open != 0 {
+            let assumption = (slot, jumps);
+            if let Err(place) = state.assumed.binary_search(&assumption) {
+                state.assumed.insert(place, assumption);
+            }
+        }
+    }
+
+    /// The bit of a source.
+    pub(super) fn source(&mut self, source: Source, is_open: bool) -> Sources {
+        let next = self.sources.len();
+        let number = *self.source_numbers.entry(source).or_insert(next);
+        if number == next {
+            self.sources.push(source);
+        }
+        let bit = 1 << number.min(SOURCES_MAX - 1);
+        if is_open {
+            self.open |= bit;
+        }
+        bit
+    }
+
+    /// Whether a state at a slot is not one of those that were followed already. Joins it with one of them where there
+    /// are too many.
+    fn is_new(&mut self, slot: usize, state: &mut State) -> bool {
+        state.tidy(self.live.get(slot).copied().unwrap_or(u16::MAX));
+        let known = self.known.entry(slot).or_default();
+        let mut resolved = true;
+        while resolved {
+            resolved = false;
+            for old in known.iter() {
+                if !old.covers(state, self.open) {
+                    continue;
+                }
+                if old.assumed.iter().all(|it| state.assumed.contains(it)) {
+                    return false;
+                }
+                if let Some(shorter) = without_the_opposite(&old.assumed, &state.assumed) {
+                    state.assumed = shorter;
+                    resolved = true;
+                    break;
+                }
+            }
+        }
+        if known.len() >= self.states_max {
+            // The one of the same calls that was joined last, if there is one.
+            let same_calls = |it: &State| {
+                it.frames.len() == state.frames.len()
+                    && it
+                        .frames
+                        .iter()
+                        .zip(&state.frames)
+                        .all(|(this, other)| this.returns_to == other.returns_to)
+            };
+            let of_calls = known.iter().filter(|it| same_calls(it)).count();
+            if of_calls >= self.states_max
+                && let Some(place) = known.iter().rposition(same_calls)
+                && let Some(old) = known.get_mut(place)
+            {
+                *state = old.joined(state);
+                *old = state.clone();
+                return true;
+            }
+        }
+        known.push(state.clone());
+        true
+    }
+
+    /// Notes that an instruction is reached.
+    pub(super) fn hit(&mut self, slot: usize, state: &State) {
+        let hits = self.hits.entry(slot).or_default();
+        let mut assumed = state.assumed.clone();
+        // Reached if a branch is taken, and reached if it is not: the branch does not matter.
+        while let Some(shorter) = hits.iter().find_map(|it| without_the_opposite(&it.assumed, &assumed)) {
+            assumed = shorter;
+        }
+        let hit = Hit { assumed, is_widened: state.is_widened, trace: state.trace, start: self.start };
+        let rank = |it: &Hit| (it.assumed.len(), it.is_widened);
+        let is_known = hits
+            .iter()
+            .any(|it| it.assumed.iter().all(|of| hit.assumed.contains(of)) && rank(it) <= rank(&hit));
+        if !is_known {
+            hits.push(hit);
+            hits.sort_by_key(rank);
+        }
+    }
+
+    pub(super) fn give_up(&mut self, gave_up: bool) {
+        self.gave_up |= gave_up;
+    }
+
+    /// What is reached. `before` was followed as far as it went, without joining what this joined.
+    pub(super) fn result(&self, before: Option<&Self>) -> Reached {
+        let reach = |slot: usize| match before.and_then(|it| it.reach_of(slot)) {
+            Some(Reach::Live(path)) => Reach::Live(path),
+            _ => self.reach_of(slot).unwrap_or_else(|| match self.gave_up {
+                true => Reach::Live(Path {
+                    steps: Vec::new(),
+                    is_proved: false,
+                    start: 0,
+                    only_before_6_8: false,
+                }),
+                false => Reach::Dead(self.guards(slot)),
+            }),
+        };
+        let calls = self.question.image.slots.iter().zip(self.question.insns).enumerate();
+        let calls = calls.filter_map(|(slot, (of, insn))| {
+            let Some(Reference::Extern(symbol)) = of.reference else { return None };
+            let is_missing = self.question.symbols.get(symbol) == Some(&super::Symbol::Missing);
+            let is_call = insn.code == crate::format::insn::CALL && self.is_poisoned.get(slot) != Some(&true);
+            (is_call && is_missing).then(|| (slot, symbol, reach(slot)))
+        });
+        let deciding = self.branches.values().filter(|it| it.falls != it.jumps).flat_map(|it| {
+            self.named(it.from).into_iter().filter_map(|it| match it {
+                Source::Record(record) => Some(record),
+                _ => None,
+            })
+        });
+        let mut deciding: Vec<usize> = deciding.collect();
+        deciding.sort_unstable();
+        deciding.dedup();
+        Reached {
+            poisoned: self.question.poisoned.iter().map(|it| reach(*it)).collect(),
+            calls: calls.collect(),
+            deciding,
+        }
+    }
+
+    fn named(&self, from: Sources) -> Vec<Source> {
+        let bit = |number: usize| 1_u64 << number.min(SOURCES_MAX - 1);
+        let mut named: Vec<Source> = self
+            .sources
+            .iter()
+            .enumerate()
+            .filter(|(it, _)| from & bit(*it) != 0)
+            .map(|(_, it)| *it)
+            .collect();
+        named.sort_unstable();
+        named
+    }
+
+    fn reach_of(&self, slot: usize) -> Option<Reach> {
+        let hit = self.hits.get(&slot)?.first()?;
+        let mut steps = Vec::new();
+        let mut at = hit.trace;
+        while let Some(step) = self.steps.get(at as usize) {
+            let sources = self.named(step.from);
+            steps.push(Turn { slot: step.slot, jumps: step.jumps, is_decided: step.is_decided, sources });
+            at = step.before;
+        }
+        steps.reverse();
+        let only_before_6_8 = hit.assumed.iter().any(|it| it.0 == OLD_RELEASE);
+        let path = Path { steps, is_proved: !hit.is_widened, start: hit.start, only_before_6_8 };
+        if hit.assumed.is_empty() {
+            return Some(Reach::Live(path));
+        }
+        let from =
+            hit.assumed.iter().filter_map(|it| self.branches.get(&it.0)).fold(0, |all, it| all | it.from);
+        Some(Reach::Conditional(path, self.named(from & self.open)))
+    }
+
+    /// Branches that would lead to a slot that is not reached, if they went the other way.
+    fn guards(&self, slot: usize) -> Vec<Guard> {
+        let mut before: HashMap<usize, SmallVec<[usize; 2]>> = HashMap::new();
+        for (from, insn) in self.question.insns.iter().enumerate() {
+            let next = live::next(from, *insn);
+            let of_slot = self.question.image.slots.get(from).and_then(|it| it.reference);
+            let callee = self.question.image.callee(of_slot);
+            let callee = callee.and_then(|it| self.question.image.functions.get(it)).map(|it| it.start);
+            let ways = [next.and_then(|it| it.falls), next.and_then(|it| it.jumps), callee];
+            for to in ways.into_iter().flatten() {
+                before.entry(to).or_default().push(from);
+            }
+        }
+        let (mut seen, mut pending, mut guards) = (HashSet::new(), vec![slot], Vec::new());
+        seen.insert(slot);
+        while let Some(slot) = pending.pop() {
+            for &from in before.get(&slot).map_or(&[][..], SmallVec::as_slice) {
+                if !seen.insert(from) {
+                    continue;
+                }
+                if self.visited.get(from) != Some(&true) {
+                    pending.push(from);
+                } else if let Some(branch) = self.branches.get(&from) {
+                    guards.push(Guard { slot: from, sources: self.named(branch.from) });
+                }
+            }
+        }
+        guards.sort_by_key(|it| it.slot);
+        guards
+    }
+}
+
+/// `new` without an assumption whose opposite `old` makes, if `old` makes no other that `new` does not make.
+fn without_the_opposite(old: &[Assumption], new: &[Assumption]) -> Option<SmallVec<[Assumption; 2]>> {
+    let mut opposite = None;
+    for assumption in old {
+        if new.contains(assumption) {
+            continue;
+        }
+        let other = (assumption.0, !assumption.1);
+        if opposite.is_some() || !new.contains(&other) {
+            return None;
+        }
+        opposite = Some(other);
+    }
+    let opposite = opposite?;
+    Some(new.iter().filter(|it| **it != opposite).copied().collect())
+}
