@@ -75,19 +75,16 @@ impl Names {
 }
 
 impl Kallsyms {
-    /// Adds a list of symbols with their addresses: `ADDRESS TYPE NAME [MODULE]` in each line.
-    pub fn add_symbols(&mut self, text: &[u8]) {
-        self.symbols = Some(Names::new(text, |line| {
-            let mut words = line.split(u8::is_ascii_whitespace).filter(|it| !it.is_empty());
-            words.nth(2)
-        }));
-    }
-
-    /// Adds a list of functions that can be traced: a name in each line, perhaps a module behind it.
-    pub fn add_traceable(&mut self, text: &[u8]) {
-        self.traceable = Some(Names::new(text, |line| {
-            line.split(u8::is_ascii_whitespace).next().filter(|it| !it.is_empty())
-        }));
+    /// Reads the lists. `symbols`: `ADDRESS TYPE NAME [MODULE]` in each line. `traceable`: a function that can be traced
+    /// in each line, perhaps a module behind it.
+    pub fn new(symbols: Option<&[u8]>, traceable: Option<&[u8]>) -> Self {
+        fn word(line: &[u8], number: usize) -> Option<&[u8]> {
+            line.split(u8::is_ascii_whitespace).filter(|it| !it.is_empty()).nth(number)
+        }
+        Self {
+            symbols: symbols.map(|text| Names::new(text, |line| word(line, 2))),
+            traceable: traceable.map(|text| Names::new(text, |line| word(line, 0))),
+        }
     }
 
     /// How a function stands in the lists; `None` if none of them lists functions.
@@ -108,15 +105,14 @@ mod tests {
     /// Check that lists as kernels write them are read, and what is left of a function is found.
     #[test]
     fn names_are_found_once_several_times_or_as_something_else() {
-        let mut lists = Kallsyms::default();
-        assert_eq!(lists.function(b"a"), None);
-        lists.add_traceable(b"only_here\nvfs_read [x]\n");
+        assert_eq!(Kallsyms::default().function(b"a"), None);
+        let lists = Kallsyms::new(None, Some(b"only_here\nvfs_read [x]\n"));
         assert_eq!(lists.function(b"only_here"), Some(Listed::Once));
         assert_eq!(lists.symbol(b"only_here"), None);
-        lists.add_symbols(
+        let text =
             b"ffffffff81000000 T vfs_read\nffffffff81000010 t dup\n0 t dup\n0 t gone.isra.0\n0 D gonex\n\
-              0 t in_module\t[nf_nat]\nbroken\n",
-        );
+              0 t in_module\t[nf_nat]\nbroken\n";
+        let lists = Kallsyms::new(Some(text), None);
         for (name, listed) in [
             ("vfs_read", Listed::Once),
             ("dup", Listed::Several(2)),

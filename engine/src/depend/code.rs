@@ -126,9 +126,9 @@ impl Answer {
         Self::new(Code::Ok, Severity::Fine)
     }
 
-    /// Whether calls of a weak function are poisoned, or are if a module is not loaded.
+    /// Whether calls of the function are poisoned.
     pub fn poisons_calls(&self) -> bool {
-        self.severity == Severity::Fine && matches!(self.code, Code::KfuncMissingWeak | Code::KfuncModuleOnly)
+        self.code == Code::KfuncMissingWeak
     }
 
     pub(super) fn detail(self, text: impl Into<String>) -> Self {

@@ -53,8 +53,7 @@ pub(super) fn kfunc(
     if let Some(id) = found.vmlinux {
         return check(&kernel.vmlinux.btf, id).err().unwrap_or_else(Answer::ok);
     }
-    let only_in_modules = Answer::new(Code::KfuncModuleOnly, of_weak(is_weak));
-    of_modules(kernel, modules, &found.modules, only_in_modules, check).unwrap_or(missing)
+    of_modules(kernel, modules, &found.modules, Code::KfuncModuleOnly, check).unwrap_or(missing)
 }
 
 pub(super) fn variable(
@@ -79,14 +78,8 @@ pub(super) fn variable(
     if let Some(id) = found.vmlinux {
         return check(&kernel.vmlinux.btf, id).err().unwrap_or_else(Answer::ok);
     }
-    let only_in_modules = Answer::new(Code::KsymModuleOnly, of_weak(is_weak));
-    of_modules(kernel, modules, &found.modules, only_in_modules, check)
+    of_modules(kernel, modules, &found.modules, Code::KsymModuleOnly, check)
         .unwrap_or_else(|| missing_symbol(is_weak))
-}
-
-/// What it does if only a module has a symbol: a weak one may be missing.
-fn of_weak(is_weak: bool) -> Severity {
-    if is_weak { Severity::Fine } else { Severity::Conditional }
 }
 
 fn missing_symbol(is_weak: bool) -> Answer {
@@ -101,7 +94,7 @@ fn of_modules(
     kernel: &Kernel<'_>,
     modules: Modules,
     found: &[(u32, TypeId)],
-    only_in_modules: Answer,
+    code: Code,
     check: impl Fn(&Btf<'_>, TypeId) -> Result<(), Answer>,
 ) -> Option<Answer> {
     let checked = |&(module, id): &(u32, TypeId)| {
@@ -118,7 +111,7 @@ fn of_modules(
     if fitting.is_empty() {
         return checked(first).err();
     }
-    Some(only_in_modules.in_modules(fitting))
+    Some(Answer::new(code, Severity::Conditional).in_modules(fitting))
 }
 
 /// An address is looked up in the running kernel's symbols. A FUNC or VAR of that name shows that there is one.

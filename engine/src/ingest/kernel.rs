@@ -104,21 +104,17 @@ impl KernelFiles {
         };
         let (symbols, traceable) =
             (beside("kallsyms").or_else(|| beside("System.map")), beside("available_filter_functions"));
-        let adders: [(_, fn(&mut Kallsyms, &[u8])); 2] =
-            [(symbols, Kallsyms::add_symbols), (traceable, Kallsyms::add_traceable)];
-        let mut lists = None;
-        for (path, add) in adders {
-            match path.map(|path| read_file(&path)) {
-                Some(Ok(text)) => add(lists.get_or_insert_default(), &text),
-                Some(Err(error)) => self.defects.push(error),
-                None => {}
+        let mut read = |path: Option<PathBuf>| match read_file(&path?) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.defects.push(error);
+                None
             }
-        }
-        self.kallsyms = lists.map(Arc::new);
-        match beside("config").map(|path| read_file(&path)) {
-            Some(Ok(text)) => self.kconfig = Some(Arc::new(Kconfig::parse(&text))),
-            Some(Err(error)) => self.defects.push(error),
-            None => {}
+        };
+        let (symbols, traceable, config) = (read(symbols), read(traceable), read(beside("config")));
+        self.kconfig = config.map(|text| Arc::new(Kconfig::parse(&text)));
+        if symbols.is_some() || traceable.is_some() {
+            self.kallsyms = Some(Arc::new(Kallsyms::new(symbols.as_deref(), traceable.as_deref())));
         }
     }
 

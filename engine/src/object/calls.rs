@@ -15,30 +15,34 @@ pub(super) fn callees(sections: &Sections<'_>) -> Vec<Vec<usize>> {
     let Some(text) = programs.iter().find(|it| it.is_subprogram).map(|it| it.code) else {
         return vec![Vec::new(); programs.len()];
     };
-    let symbol_values = symbol_values_by_place(sections);
-    programs.iter().map(|it| program_callees(sections, it, text, &symbol_values)).collect()
+    let symbols = symbols_by_place(sections);
+    programs.iter().map(|it| program_callees(sections, it, text, &symbols)).collect()
 }
 
-/// Values of the symbols that instructions are relocated against, by executable section and offset.
-fn symbol_values_by_place(sections: &Sections<'_>) -> HashMap<(usize, u64), u64> {
+/// The symbol that an instruction is relocated against: its value, and whether it is in `.text`.
+type Target = (u64, bool);
+
+/// Targets of relocations, by executable section and offset.
+fn symbols_by_place(sections: &Sections<'_>) -> HashMap<(usize, u64), Target> {
     let endian = sections.elf_endian;
-    let mut values = HashMap::new();
+    let mut symbols = HashMap::new();
     for &(code, rels) in &sections.code_rels {
         for rel in rels {
             let index = object::SymbolIndex(rel.r_sym(endian) as usize);
             if let Ok(symbol) = sections.symbols.symbol(index) {
-                values.insert((code, rel.r_offset(endian)), symbol.st_value(endian));
+                let is_text = sections.text_elf == Some(symbol.st_shndx(endian).0);
+                symbols.insert((code, rel.r_offset(endian)), (symbol.st_value(endian), is_text));
             }
         }
     }
-    values
+    symbols
 }
 
 fn program_callees(
     sections: &Sections<'_>,
     program: &Program<'_>,
     text: usize,
-    symbol_values: &HashMap<(usize, u64), u64>,
+    symbols: &HashMap<(usize, u64), Target>,
 ) -> Vec<usize> {
     let mut callees = Vec::new();
     let body = sections.code.get(program.code).and_then(|code| {
@@ -48,14 +52,17 @@ fn program_callees(
     let slots = body.unwrap_or_default().as_chunks::<INSN_LEN>().0;
     for (offset, bytes) in (program.offset..).step_by(INSN_LEN).zip(slots) {
         let insn = Insn::decode(*bytes, sections.endian);
+        let symbol = symbols.get(&(program.code, offset));
         let slots_on = match (insn.code, insn.src) {
             (CALL, PSEUDO_CALL) => i64::from(insn.imm) + 1,
-            (code, PSEUDO_FUNC) if insn.is_ldimm64() && code != CALL => i64::from(insn.imm) / 8,
+            (_, src) if insn.is_ldimm64() && (src == PSEUDO_FUNC || symbol.is_some_and(|it| it.1)) => {
+                i64::from(insn.imm) / 8
+            }
             _ => continue,
         };
         // Without a relocation the call is relative to itself.
-        let (code, from) = match symbol_values.get(&(program.code, offset)) {
-            Some(&value) => (text, value),
+        let (code, from) = match symbol {
+            Some(&(value, _)) => (text, value),
             None => (program.code, offset),
         };
         let Some(target) = from.checked_add_signed(slots_on * INSN_LEN as i64) else { continue };
