@@ -49,7 +49,7 @@ impl<'a> Section<'a> {
             Rules::LIBBPF => Vec::new(),
             _ => batch.map(objects, |object| questions_by(&rules, object)),
         };
-        let (queries, wanted) = distinct_queries(objects, &questions, endian);
+        let (queries, wanted) = distinct_queries(batch, objects, &questions, endian);
         let roots = batch.map(&wanted, |it| it.answer(&rules, endian, selection, &fleet));
         Self { rules, endian, selection, fleet, kernels, questions, queries, roots }
     }
