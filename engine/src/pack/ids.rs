@@ -353,9 +353,7 @@ mod tests {
     use super::*;
 
     fn rows(entries: &[(u32, u32)]) -> Rows {
-        let mut rows: Vec<Row> = entries.iter().map(|&(root, id)| Row { id, root, shape: 1 }).collect();
-        rows.sort_by_key(|it| (it.root, it.id));
-        Rows::by_root(rows)
+        Rows::by_root(entries.iter().map(|&(root, id)| Row { id, root, shape: 1 }).collect())
     }
 
     /// Check that what goes in comes out, whole and one root at a time, over several blocks.

@@ -672,3 +672,29 @@ fn is_form_within(
     }
     equal
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that strings are equal up to their first NUL and no further, whatever their length and what follows.
+    #[test]
+    fn strings_are_compared_up_to_their_end() {
+        for len in 0..100_usize {
+            for spare in [0, 1, 31, 32, 70] {
+                let mut a = vec![b'x'; len];
+                a.push(0);
+                let mut b = a.clone();
+                a.resize(len + 1 + spare, b'a');
+                b.resize(len + 1 + spare * 2 / 3, b'b');
+                assert!(is_same_string(&a, &b) && is_same_string(&b, &a));
+                for at in 0..=len {
+                    let mut other = b.clone();
+                    other.get_mut(at).into_iter().for_each(|byte| *byte = 0x80);
+                    assert!(!is_same_string(&a, &other) && !is_same_string(&other, &a), "{len} {spare} {at}");
+                }
+            }
+        }
+        assert!(!is_same_string(b"", b"") && !is_same_string(b"x", b"x"));
+    }
+}
