@@ -1,17 +1,20 @@
 //! `btfleet check`: verdicts, grouped by cause.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::depend::Survey;
+use btfleet_engine::ingest::read_file;
+use btfleet_engine::kconfig::Kconfig;
 use btfleet_engine::object::{Object, Reloc, SourceLine};
-use btfleet_engine::report::{self, Effect, Finding, Verdict, Verdicts};
+use btfleet_engine::report::{self, Effect, Finding, Known, Verdict, Verdicts, World};
 use btfleet_engine::resolve::Code;
 use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::load::{Files, Inputs};
-use crate::loader::{Loaders, Refusal};
+use crate::loader::{Loaders, Refusal, release_in_name};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
 use crate::resolve::object_defects;
 use crate::rows::{EndRow, InputRow, PairRow, VerdictRow, hex, push_line};
@@ -50,13 +53,14 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let survey = loaders
         .is_libbpf()
         .then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, args.inputs.modules.into()));
+    let world = world(args, &inputs)?;
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     let summaries = batch.for_each_with(
         inputs.objects.len(),
         Summary::default,
         |summary, object| {
-            let verdicts = report::check(&run, survey.as_ref(), object);
+            let verdicts = report::check(&run, survey.as_ref(), &world, object);
             summary.add(&inputs, &loaders, object, &verdicts);
             match format {
                 Format::Jsonl => json_rows(&inputs, &loaders, &hashes, object, &verdicts),
@@ -88,7 +92,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             push_line(&mut line, &end.modelling(loaders.models()));
             out.write(&line)?;
         }
-        Format::Table => summary.print(&mut out, &inputs, survey.is_some())?,
+        Format::Table => summary.print(&mut out, &inputs, loaders.is_libbpf())?,
     }
     out.finish()?;
     Ok(if summary.worst_autoloaded.is_some_and(|worst| is_finding(worst, args.fail_on)) {
@@ -137,6 +141,27 @@ fn json_rows(
         }
     }
     (text, count)
+}
+
+/// What is known of the kernels beside their BTF.
+fn world(args: &CheckArgs, inputs: &Inputs<'_>) -> Result<World, Failure> {
+    let given = match &args.kconfig {
+        Some(path) => {
+            let text = read_file(path).map_err(|error| Failure::Usage(error.to_string()))?;
+            Some(Arc::new(Kconfig::parse(&text)))
+        }
+        None => None,
+    };
+    if let (Some(path), true) = (&args.kconfig, given.as_ref().is_some_and(|it| it.is_empty())) {
+        return Err(Failure::Usage(format!("{}: it sets no CONFIG_ value", path.display())));
+    }
+    let kernels = inputs.kernels.iter().zip(&inputs.kernel_names).map(|(kernel, name)| {
+        let kconfig = given.clone().or_else(|| kernel.kconfig.clone());
+        Known::new(kernel, release_in_name(name), kconfig)
+    });
+    let kernels = kernels.collect();
+    let constants = args.rodata.iter().map(|it| (it.name.clone().into_bytes(), it.value)).collect();
+    Ok(World { kernels, constants })
 }
 
 /// What an object comes to on a kernel: the worst over its autoloaded programs.
@@ -253,17 +278,19 @@ impl<'a> Summary<'a> {
         kernels_of: &[Vec<usize>],
         verdicts: &Verdicts,
     ) {
-        let mut numbers: HashMap<(Option<usize>, &str, Effect, Option<&str>), usize> = HashMap::new();
+        let mut numbers: HashMap<(Option<usize>, Option<&str>, &str, Effect), usize> = HashMap::new();
         let mut distinct: Vec<(&Finding, BTreeSet<usize>, Vec<usize>)> = Vec::new();
         for (class, verdicts) in verdicts.by_class.iter().enumerate() {
             for verdict in verdicts {
-                for finding in &verdict.findings {
+                // What does no harm has no cause.
+                for finding in verdict.findings.iter().filter(|it| it.verdict > Verdict::Ok) {
                     let subject = finding.subject.as_deref();
-                    let key = (finding.reloc, finding.code, finding.effect, subject);
-                    let number = *numbers.entry(key).or_insert_with(|| {
-                        distinct.push((finding, BTreeSet::new(), Vec::new()));
-                        distinct.len() - 1
-                    });
+                    let number = *numbers
+                        .entry((finding.reloc, subject, finding.code, finding.effect))
+                        .or_insert_with(|| {
+                            distinct.push((finding, BTreeSet::new(), Vec::new()));
+                            distinct.len() - 1
+                        });
                     if let Some((_, programs, classes)) = distinct.get_mut(number) {
                         programs.insert(verdict.program);
                         classes.push(class);
@@ -352,12 +379,13 @@ impl<'a> Summary<'a> {
         out.line(&paint(
             DIM,
             if judges_needs {
-                "Judged: CO-RE relocations, attach targets, kernel symbols. 'conditional': it depends on what files do \
-                 not say, or an instruction is\npoisoned, and the program loads only if the poison cannot be reached, \
-                 which is not judged."
+                "Judged: CO-RE relocations, whether poison is reached, attach targets, kernel symbols. Not judged: the \
+                 verifier's other rules,\nhelpers, map types, privileges. 'conditional': it depends on what files do \
+                 not say."
             } else {
-                "Judged: CO-RE relocations. 'conditional': an instruction is poisoned, and the program loads only if \
-                 the poison cannot be reached,\nwhich is not judged; nor are attach targets and kernel symbols."
+                "Judged: CO-RE relocations, and whether poison is reached. Not judged: attach targets, kernel symbols, \
+                 the verifier's other\nrules, helpers, map types, privileges. 'conditional': it depends on what files \
+                 do not say."
             },
         ))
     }

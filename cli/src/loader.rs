@@ -105,15 +105,19 @@ impl Loaders {
     }
 }
 
-fn release_of(name: &str) -> Result<Release, Failure> {
-    let release = if name == "live" {
+/// The release that a kernel's name has; of the running kernel, its own.
+pub(crate) fn release_in_name(name: &str) -> Option<Release> {
+    if name == "live" {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease");
         release.ok().and_then(|it| Release::parse(it.trim()))
     } else {
         // Behind the first comma stand modules.
         name.split(',').next().and_then(Release::in_name)
-    };
-    release.ok_or_else(|| {
+    }
+}
+
+fn release_of(name: &str) -> Result<Release, Failure> {
+    release_in_name(name).ok_or_else(|| {
         Failure::Usage(format!("{name}: its name has no kernel release, so give it: --loader kernel:RELEASE"))
     })
 }

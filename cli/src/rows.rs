@@ -225,8 +225,8 @@ impl<'a> ModuleRow<'a> {
 }
 
 /// The layers that verdicts of this version rest on, and those of verdicts on what the kernel's own loader does.
-const JUDGED: [&str; 3] = ["co-re", "attach", "symbols"];
-const JUDGED_IN_KERNEL: [&str; 1] = ["co-re"];
+const JUDGED: [&str; 4] = ["co-re", "reach", "attach", "symbols"];
+const JUDGED_IN_KERNEL: [&str; 2] = ["co-re", "reach"];
 
 /// One program on one kernel.
 #[derive(Serialize)]
@@ -321,7 +321,7 @@ impl<'a> VerdictRow<'a> {
             verdict: verdict.verdict.name(),
             judged: if judges_needs { &JUDGED } else { &JUDGED_IN_KERNEL },
             aborted_by,
-            confidence: "proved",
+            confidence: if verdict.is_bounded { "bounded" } else { "proved" },
             assumptions: &verdict.assumptions,
             findings: findings.collect(),
         })

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::btf::{Btf, BtfError, RootIndex, TypeId};
 use crate::format::btf::Kind;
 use crate::kallsyms::Kallsyms;
+use crate::kconfig::Kconfig;
 use crate::pack::{BtfOrigin, Pack, PackError};
 use crate::query::Root;
 
@@ -23,6 +24,8 @@ pub struct Kernel<'data> {
     pub said_origin: BtfOrigin,
     /// Its lists of symbols, where they are given. Packs have none.
     pub kallsyms: Option<Arc<Kallsyms>>,
+    /// Its configuration, where it is given. Packs have none.
+    pub kconfig: Option<Arc<Kconfig>>,
 }
 
 /// Function that is compiled into kernels that have BTF, and into no others (`kernel/bpf/sysfs_btf.c`).
@@ -196,6 +199,7 @@ impl<'data> Kernel<'data> {
             packed: None,
             said_origin: BtfOrigin::Unknown,
             kallsyms: None,
+            kconfig: None,
         }
     }
 
@@ -217,7 +221,7 @@ impl<'data> Kernel<'data> {
             .map(|(number, module)| Module { name: module.name.to_owned(), indexed: unit(Some(number)) });
         let (vmlinux, modules) = (unit(None), modules.collect());
         let said_origin = entry.facts.origin;
-        Ok(Self { vmlinux, modules, packed: Some(place), said_origin, kallsyms: None })
+        Ok(Self { vmlinux, modules, packed: Some(place), said_origin, kallsyms: None, kconfig: None })
     }
 
     /// Adds a module, whose types come behind those of the modules added before.

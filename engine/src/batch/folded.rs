@@ -206,4 +206,35 @@ impl Folded<'_> {
         }
         classes
     }
+
+    /// Kernels on which `write` appends the same of the outcomes of `records`, which are ascending.
+    pub fn classes_by(&self, records: &[usize], write: impl Fn(usize, &Outcome, &mut Vec<u8>)) -> Classes {
+        let mut classes = Classes::none(self.run.place.len());
+        let mut bytes = Vec::new();
+        for (section, parts) in self.run.sections.iter().zip(&self.sections) {
+            let Some(parts) = parts else { continue };
+            let mut split = Split::new(section.kernels.len());
+            for part in parts {
+                let ClassOf::Each(of_kernel) = &part.class_of else { continue };
+                let is_meant = |it: &(usize, &usize)| records.binary_search(it.1).is_ok();
+                let members: Vec<_> = part.members.iter().enumerate().filter(is_meant).collect();
+                if members.is_empty() {
+                    continue;
+                }
+                let (merged, end) = number((0..part.classes).map(|class| {
+                    bytes.clear();
+                    for &(at, record) in &members {
+                        if let Some(outcome) = part.outcome(class, at) {
+                            write(*record, outcome, &mut bytes);
+                        }
+                    }
+                    xxhash_rust::xxh3::xxh3_128(&bytes)
+                }));
+                let of_class = |class: &u32| merged.get(*class as usize).copied().unwrap_or(0);
+                split.by(end, of_kernel.iter().map(of_class));
+            }
+            classes.add(&section.kernels, &split.numbers().0);
+        }
+        classes
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{BtfBytes, InputError, facts_of, read_file};
 use crate::btf::{Btf, relocate_distilled};
 use crate::kallsyms::Kallsyms;
+use crate::kconfig::Kconfig;
 use crate::kernel::{Indexed, Kernel, Module};
 use crate::pack::BtfOrigin;
 
@@ -29,6 +30,7 @@ pub struct KernelFiles {
     vmlinux: BtfBytes,
     modules: Vec<ModuleFile>,
     kallsyms: Option<Arc<Kallsyms>>,
+    kconfig: Option<Arc<Kconfig>>,
     /// Modules and lists of symbols that cannot be used, each with the reason.
     pub defects: Vec<InputError>,
 }
@@ -76,6 +78,7 @@ impl KernelFiles {
             vmlinux,
             modules: Vec::with_capacity(source.modules.len()),
             kallsyms: None,
+            kconfig: None,
             defects: Vec::new(),
         };
         this.read_lists();
@@ -88,7 +91,7 @@ impl KernelFiles {
         Ok(this)
     }
 
-    /// Reads the lists of symbols that lie beside the BTF: `kallsyms`, `System.map` and `available_filter_functions`
+    /// Reads what lies beside the BTF: `kallsyms` or `System.map`, `available_filter_functions` and `config`, each
     /// in the directory of a file `vmlinux`, or beside any file under its name and a dot in front of theirs.
     fn read_lists(&mut self) {
         let file_name = self.path.file_name().unwrap_or_default().to_owned();
@@ -108,7 +111,8 @@ impl KernelFiles {
                 None
             }
         };
-        let (symbols, traceable) = (read(symbols), read(traceable));
+        let (symbols, traceable, config) = (read(symbols), read(traceable), read(beside("config")));
+        self.kconfig = config.map(|text| Arc::new(Kconfig::parse(&text)));
         if symbols.is_some() || traceable.is_some() {
             self.kallsyms = Some(Arc::new(Kallsyms::new(symbols.as_deref(), traceable.as_deref())));
         }
@@ -148,6 +152,7 @@ impl KernelFiles {
         let mut kernel = Kernel::new(with_size(vmlinux, self.vmlinux.pointer_size));
         kernel.said_origin = self.said_origin();
         kernel.kallsyms.clone_from(&self.kallsyms);
+        kernel.kconfig.clone_from(&self.kconfig);
         let mut defects = Vec::new();
         for module in &self.modules {
             match Btf::parse_split(module.bytes.btf(), Arc::clone(&kernel.vmlinux.btf)) {

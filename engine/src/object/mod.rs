@@ -396,10 +396,15 @@ impl<'data> Object<'data> {
 
     /// Source line of a record: the last line information at or before its instruction in the same program.
     pub fn source_line(&self, reloc: &Reloc<'data>) -> Option<SourceLine<'data>> {
-        let program = self.programs.get(reloc.program?)?;
+        self.line_of(reloc.program?, reloc.insn_off.into())
+    }
+
+    /// Source line of the instruction at byte `offset` of the section of function number `function`.
+    pub fn line_of(&self, function: usize, offset: u64) -> Option<SourceLine<'data>> {
+        let program = self.programs.get(function)?;
         let btf = self.btf.as_deref()?;
-        let block = self.lines.iter().find(|it| it.section == reloc.section)?;
-        block.line_at(btf, program.offset, reloc.insn_off)
+        let block = self.lines.iter().find(|it| it.section == program.section)?;
+        block.line_at(btf, program.offset, u32::try_from(offset).ok()?)
     }
 
     /// Name of a record's root type as C writes it.

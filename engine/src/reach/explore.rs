@@ -1,5 +1,7 @@
 //! Follows paths, keeps those apart that differ, and notes what is reached.
 
+use std::cell::OnceCell;
+
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
@@ -47,7 +49,6 @@ struct Branch {
 pub(super) struct Explorer<'q> {
     pub(super) question: &'q Question<'q>,
     states_max: usize,
-    live: Vec<u16>,
     /// Slots that more than one path may lead to.
     is_join: Vec<bool>,
     is_poisoned: Vec<bool>,
@@ -66,15 +67,19 @@ pub(super) struct Explorer<'q> {
     start: usize,
     starts: Vec<usize>,
     gave_up: bool,
+    /// Slots of which it is to be found out whether they are reached; with those that are found left out, nothing more
+    /// is followed when none is left.
+    wanted: Option<HashSet<usize>>,
 }
 
 impl<'q> Explorer<'q> {
-    pub(super) fn new(question: &'q Question<'q>, states_max: usize) -> Self {
+    /// `wanted`: slots after which nothing more is asked for; without them, all paths are followed to their ends.
+    pub(super) fn new(question: &'q Question<'q>, states_max: usize, wanted: Option<HashSet<usize>>) -> Self {
         let slots = question.insns.len();
         let mut this = Self {
             question,
             states_max,
-            live: live::registers(question.image, question.insns),
+            wanted,
             is_join: vec![false; slots],
             is_poisoned: vec![false; slots],
             visited: vec![false; slots],
@@ -129,6 +134,9 @@ impl<'q> Explorer<'q> {
         }
         let mut steps = 0;
         while let Some((mut slot, mut state)) = self.pending.pop() {
+            if self.wanted.as_ref().is_some_and(HashSet::is_empty) {
+                return true;
+            }
             self.start = self.starts.pop().unwrap_or(0);
             loop {
                 steps += 1;
@@ -218,7 +226,7 @@ impl<'q> Explorer<'q> {
     /// Whether a state at a slot is not one of those that were followed already. Joins it with one of them where there
     /// are too many.
     fn is_new(&mut self, slot: usize, state: &mut State) -> bool {
-        state.tidy(self.live.get(slot).copied().unwrap_or(u16::MAX));
+        state.tidy(self.question.live.get(slot).copied().unwrap_or(u16::MAX));
         let known = self.known.entry(slot).or_default();
         let mut resolved = true;
         while resolved {
@@ -275,36 +283,55 @@ impl<'q> Explorer<'q> {
             .iter()
             .any(|it| it.assumed.iter().all(|of| hit.assumed.contains(of)) && rank(it) <= rank(&hit));
         if !is_known {
+            if rank(&hit) == (0, false)
+                && let Some(wanted) = &mut self.wanted
+            {
+                wanted.remove(&slot);
+            }
             hits.push(hit);
             hits.sort_by_key(rank);
         }
+    }
+
+    /// Slots that are asked about and were reached, or may be where the work was given up.
+    pub(super) fn in_doubt(&self) -> HashSet<usize> {
+        let asked = self.question.poisoned.iter().copied().chain(self.missing_calls().map(|it| it.0));
+        asked.filter(|it| self.gave_up || self.hits.contains_key(it)).collect()
+    }
+
+    /// Calls of symbols that are not there: their slots, and the symbols.
+    fn missing_calls(&self) -> impl Iterator<Item = (usize, usize)> {
+        let slots = self.question.image.slots.iter().zip(self.question.insns).enumerate();
+        slots.filter_map(|(slot, (of, insn))| {
+            let Some(Reference::Extern(symbol)) = of.reference else { return None };
+            let is_missing = self.question.symbols.get(symbol) == Some(&super::Symbol::Missing);
+            let is_call = insn.code == crate::format::insn::CALL && self.is_poisoned.get(slot) != Some(&true);
+            (is_call && is_missing).then_some((slot, symbol))
+        })
     }
 
     pub(super) fn give_up(&mut self, gave_up: bool) {
         self.gave_up |= gave_up;
     }
 
-    /// What is reached. `before` was followed as far as it went, without joining what this joined.
-    pub(super) fn result(&self, before: Option<&Self>) -> Reached {
-        let reach = |slot: usize| match before.and_then(|it| it.reach_of(slot)) {
-            Some(Reach::Live(path)) => Reach::Live(path),
-            _ => self.reach_of(slot).unwrap_or_else(|| match self.gave_up {
-                true => Reach::Live(Path {
-                    steps: Vec::new(),
-                    is_proved: false,
-                    start: 0,
-                    only_before_6_8: false,
-                }),
-                false => Reach::Dead(self.guards(slot)),
-            }),
+    /// What is reached. `apart` followed what is in doubt with paths kept apart, if anything was; `is_done`: to the end.
+    pub(super) fn result(&self, apart: Option<(&Self, bool)>) -> Reached {
+        let before = OnceCell::new();
+        let dead = |of: &Self, slot: usize| {
+            Reach::Dead(of.guards(slot, before.get_or_init(|| predecessors(self.question))))
         };
-        let calls = self.question.image.slots.iter().zip(self.question.insns).enumerate();
-        let calls = calls.filter_map(|(slot, (of, insn))| {
-            let Some(Reference::Extern(symbol)) = of.reference else { return None };
-            let is_missing = self.question.symbols.get(symbol) == Some(&super::Symbol::Missing);
-            let is_call = insn.code == crate::format::insn::CALL && self.is_poisoned.get(slot) != Some(&true);
-            (is_call && is_missing).then(|| (slot, symbol, reach(slot)))
-        });
+        let may_be = Path { steps: Vec::new(), is_proved: false, start: 0, only_before_6_8: false };
+        let reach = |slot: usize| match apart {
+            _ if !self.gave_up && !self.hits.contains_key(&slot) => dead(self, slot),
+            Some((apart, is_done)) => {
+                apart.reach_of(slot).unwrap_or_else(|| match is_done && !apart.gave_up {
+                    true => dead(apart, slot),
+                    false => self.reach_of(slot).unwrap_or(Reach::Live(may_be.clone())),
+                })
+            }
+            None => self.reach_of(slot).unwrap_or(Reach::Live(may_be.clone())),
+        };
+        let calls = self.missing_calls().map(|(slot, symbol)| (slot, symbol, reach(slot)));
         let deciding = self.branches.values().filter(|it| it.falls != it.jumps).flat_map(|it| {
             self.named(it.from).into_iter().filter_map(|it| match it {
                 Source::Record(record) => Some(record),
@@ -355,18 +382,7 @@ impl<'q> Explorer<'q> {
     }
 
     /// Branches that would lead to a slot that is not reached, if they went the other way.
-    fn guards(&self, slot: usize) -> Vec<Guard> {
-        let mut before: HashMap<usize, SmallVec<[usize; 2]>> = HashMap::new();
-        for (from, insn) in self.question.insns.iter().enumerate() {
-            let next = live::next(from, *insn);
-            let of_slot = self.question.image.slots.get(from).and_then(|it| it.reference);
-            let callee = self.question.image.callee(of_slot);
-            let callee = callee.and_then(|it| self.question.image.functions.get(it)).map(|it| it.start);
-            let ways = [next.and_then(|it| it.falls), next.and_then(|it| it.jumps), callee];
-            for to in ways.into_iter().flatten() {
-                before.entry(to).or_default().push(from);
-            }
-        }
+    fn guards(&self, slot: usize, before: &Predecessors) -> Vec<Guard> {
         let (mut seen, mut pending, mut guards) = (HashSet::new(), vec![slot], Vec::new());
         seen.insert(slot);
         while let Some(slot) = pending.pop() {
@@ -384,6 +400,22 @@ impl<'q> Explorer<'q> {
         guards.sort_by_key(|it| it.slot);
         guards
     }
+}
+
+/// By slot: where paths come from.
+type Predecessors = HashMap<usize, SmallVec<[usize; 2]>>;
+
+fn predecessors(question: &Question<'_>) -> Predecessors {
+    let mut before = Predecessors::new();
+    for (from, (of, insn)) in question.image.slots.iter().zip(question.insns).enumerate() {
+        let next = live::next(from, *insn);
+        let callee = question.image.callee(of.reference).and_then(|it| question.image.functions.get(it));
+        let ways = [next.and_then(|it| it.falls), next.and_then(|it| it.jumps), callee.map(|it| it.start)];
+        for to in ways.into_iter().flatten() {
+            before.entry(to).or_default().push(from);
+        }
+    }
+    before
 }
 
 /// `new` without an assumption whose opposite `old` makes, if `old` makes no other that `new` does not make.

@@ -38,14 +38,16 @@ pub(super) fn next(slot: usize, insn: Insn) -> Option<Next> {
 }
 
 /// By slot: the registers that may be read from there on within the function, a bit for each.
-pub(super) fn registers(image: &Image, insns: &[Insn]) -> Vec<u16> {
-    let mut live = vec![0_u16; insns.len()];
+///
+/// Of the instructions as they stand in the file: relocation changes no registers, and poison is where paths end.
+pub(super) fn registers(image: &Image) -> Vec<u16> {
+    let mut live = vec![0_u16; image.slots.len()];
     for function in &image.functions {
         let mut changes = true;
         while changes {
             changes = false;
             for slot in (function.start..function.end).rev() {
-                let Some(&insn) = insns.get(slot) else { continue };
+                let Some(insn) = image.slots.get(slot).map(|it| it.insn) else { continue };
                 let after = match next(slot, insn) {
                     Some(next) => [next.falls, next.jumps]
                         .into_iter()

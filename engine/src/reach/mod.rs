@@ -31,6 +31,8 @@ pub use verifier::Verifier;
 
 use explore::Explorer;
 
+use std::borrow::Cow;
+
 use crate::format::Endian;
 use crate::format::insn::Insn;
 
@@ -66,6 +68,18 @@ pub enum Symbol {
     Open,
 }
 
+/// What is said of a value that a record patched in. What it is exactly on one kernel or the other does not matter where
+/// no branch depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patch {
+    /// It is what the instruction holds.
+    Exact,
+    /// It is not 0.
+    NotZero,
+    /// It may be anything.
+    Any,
+}
+
 /// What the instructions read of a frozen section.
 #[derive(Clone, Debug)]
 pub struct Constant<'a> {
@@ -74,11 +88,13 @@ pub struct Constant<'a> {
     /// Where it starts there, in **bytes**.
     pub offset: u64,
     /// Its bytes; `None` if they are open.
-    pub bytes: Option<&'a [u8]>,
+    pub bytes: Option<Cow<'a, [u8]>>,
     /// Its length in **bytes**.
     pub len: u64,
     /// Number of the variable, if it is one.
     pub variable: Option<usize>,
+    /// Whether the loader was said to set it.
+    pub is_set: bool,
 }
 
 /// A program on one kernel.
@@ -88,8 +104,10 @@ pub struct Question<'a> {
     pub image: &'a Image,
     /// Its instructions after relocation, as many as the image has slots.
     pub insns: &'a [Insn],
-    /// By slot: the record that its value is from.
-    pub record_of: &'a [Option<usize>],
+    /// By slot: the record that its value is from, and what is said of it.
+    pub records: &'a [Option<(usize, Patch)>],
+    /// By slot: registers that may be read from there on, a bit for each.
+    pub live: &'a [u16],
     /// Slots that are poisoned, ascending.
     pub poisoned: &'a [usize],
     /// Constants in frozen sections.
@@ -165,14 +183,18 @@ pub struct Reached {
 }
 
 /// Follows a program, and says which of its poisoned instructions are reached.
+///
+/// First with paths joined wherever they meet, which takes little and proves most poison dead. What is left is looked
+/// at with paths kept apart.
 pub fn judge(question: &Question<'_>) -> Reached {
-    let mut explorer = Explorer::new(question, STATES_MAX);
-    if explorer.run(STEPS_MAX) {
-        return explorer.result(None);
-    }
-    // What was reached so far is; of the rest, what cannot be ruled out with paths joined where they meet.
-    let mut joined = Explorer::new(question, 1);
+    let mut joined = Explorer::new(question, 1, None);
     let is_done = joined.run(STEPS_MAX);
     joined.give_up(!is_done);
-    joined.result(Some(&explorer))
+    let in_doubt = joined.in_doubt();
+    if in_doubt.is_empty() {
+        return joined.result(None);
+    }
+    let mut apart = Explorer::new(question, STATES_MAX, Some(in_doubt));
+    let is_done = apart.run(STEPS_MAX);
+    joined.result(Some((&apart, is_done)))
 }

@@ -1,10 +1,14 @@
 //! An entry program of an object with what its instructions read, to be judged on many kernels.
 
-use super::{Constant, Image, Question, Reached, Symbol, Verifier, judge};
+use std::borrow::Cow;
+
+use super::live;
+use super::{Constant, Image, Patch, Question, Reached, Symbol, Verifier, judge};
 use crate::format::Endian;
+use crate::format::btf_ext::RelocKind;
 use crate::format::insn::{CALL, INSN_LEN, Insn, class};
 use crate::object::{ExternKind, Object, Reference, Variable};
-use crate::resolve::Outcome;
+use crate::resolve::{Decision, Outcome};
 
 /// The kfunc that ends a program from wherever it is called.
 const THROW: &[u8] = b"bpf_throw";
@@ -16,22 +20,36 @@ pub struct Program<'o> {
     pub image: Image,
     /// Variables of the object, in any section of data.
     pub variables: Vec<Variable<'o>>,
+    /// By slot: registers that may be read from there on.
+    live: Vec<u16>,
     endian: Endian,
     constants: Vec<Constant<'o>>,
     is_function: Vec<bool>,
     throws: Vec<bool>,
-    /// Numbers of the records in its functions, ascending, each with its slot.
-    records: Vec<(usize, usize)>,
+    /// The records in its functions, by number.
+    records: Vec<Record>,
     /// Numbers of the externs that its instructions refer to, ascending.
     externs: Vec<usize>,
+}
+
+/// A record of a linked program.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    number: usize,
+    slot: usize,
+    kind: Option<RelocKind>,
 }
 
 impl<'o> Program<'o> {
     /// Links entry program number `program` of an object.
     pub fn new(object: &Object<'o>, program: usize) -> Self {
         let image = Image::link(object, program);
-        let mut records: Vec<(usize, usize)> = image.records().collect();
-        records.sort_unstable();
+        let record = |(number, slot): (usize, usize)| {
+            let kind = object.relocs().get(number).and_then(|it| it.kind);
+            Record { number, slot, kind }
+        };
+        let mut records: Vec<Record> = image.records().map(record).collect();
+        records.sort_unstable_by_key(|it| it.number);
         let reference = |it: &super::Slot| match it.reference {
             Some(Reference::Extern(number)) => Some(number),
             _ => None,
@@ -44,6 +62,7 @@ impl<'o> Program<'o> {
         Self {
             constants: constants(object, &variables),
             variables,
+            live: live::registers(&image),
             endian: object.endian(),
             is_function: object.externs().iter().map(is_kfunc).collect(),
             throws: object.externs().iter().map(|it| is_kfunc(it) && it.name == THROW).collect(),
@@ -55,7 +74,7 @@ impl<'o> Program<'o> {
 
     /// Numbers of the records in its functions, ascending.
     pub fn records(&self) -> impl Iterator<Item = usize> {
-        self.records.iter().map(|it| it.0)
+        self.records.iter().map(|it| it.number)
     }
 
     /// Numbers of the externs that its instructions refer to, ascending.
@@ -63,12 +82,38 @@ impl<'o> Program<'o> {
         &self.externs
     }
 
-    /// Declares what a loader sets before it loads the programs: the bytes of variable number `variable`, or that
-    /// they are not known.
-    pub fn set_constant(&mut self, variable: usize, bytes: Option<&'o [u8]>) {
-        for constant in self.constants.iter_mut().filter(|it| it.variable == Some(variable)) {
-            constant.bytes = bytes;
+    /// Declares what a loader sets before it loads the programs: values of variables by name, or that they are not
+    /// known.
+    pub fn set_constants(&mut self, values: &[(Vec<u8>, Option<u64>)]) {
+        for constant in &mut self.constants {
+            let variable = constant.variable.and_then(|it| self.variables.get(it));
+            let set = values.iter().rfind(|it| variable.is_some_and(|variable| variable.name == it.0));
+            let Some((_, value)) = set else { continue };
+            constant.is_set = true;
+            constant.bytes = value.map(|value| {
+                let mut bytes = value.to_le_bytes().to_vec();
+                bytes.resize(usize::try_from(constant.len).unwrap_or(0).min(8), 0);
+                if self.endian == Endian::Big {
+                    bytes.reverse();
+                }
+                Cow::Owned(bytes)
+            });
         }
+    }
+
+    /// What is taken for granted of a variable, in words.
+    pub fn said_of_variable(&self, variable: usize) -> Option<String> {
+        let name = String::from_utf8_lossy(self.variables.get(variable)?.name);
+        let constant = self.constants.iter().find(|it| it.variable == Some(variable))?;
+        let Some(bytes) = &constant.bytes else { return Some(format!("{name} in .rodata is not known")) };
+        let add = |all: u64, byte: &u8| all << 8 | u64::from(*byte);
+        let value = match (bytes.len(), self.endian) {
+            (9.., _) => return Some(format!("{name} in .rodata is as in the object")),
+            (_, Endian::Little) => bytes.iter().rev().fold(0, add),
+            (_, Endian::Big) => bytes.iter().fold(0, add),
+        };
+        let whence = if constant.is_set { "as given" } else { "as in the object" };
+        Some(format!("{name} in .rodata is {value}, {whence}"))
     }
 
     /// Appends to `bytes` what the paths of a program depend on of the outcome of a record: its value where that may
@@ -79,10 +124,13 @@ impl<'o> Program<'o> {
             return;
         };
         bytes.push(1 + u8::from(decision.poisoned));
-        let opcode = object.relocs().get(record).and_then(|it| object.insn_bytes(it).first().copied());
+        let Some(reloc) = object.relocs().get(record).filter(|_| !decision.poisoned) else { return };
+        let opcode = object.insn_bytes(reloc).first().copied();
         let is_access = opcode.is_none_or(|it| matches!(it & 7, class::LDX | class::ST | class::STX));
-        if !decision.poisoned && !is_access {
-            bytes.extend(decision.new.unwrap_or(0).to_le_bytes());
+        match patch(reloc.kind, decision) {
+            Patch::Exact if !is_access => bytes.extend(decision.new.unwrap_or(0).to_le_bytes()),
+            Patch::NotZero => bytes.push(1),
+            Patch::Exact | Patch::Any => {}
         }
     }
 
@@ -109,16 +157,16 @@ impl<'o> Program<'o> {
         verifier: Verifier,
     ) -> (Vec<usize>, Reached) {
         let mut insns: Vec<Insn> = self.image.slots.iter().map(|it| it.insn).collect();
-        let mut record_of = vec![None; insns.len()];
+        let mut patches = vec![None; insns.len()];
         let mut poisoned = Vec::new();
-        for &(record, slot) in &self.records {
+        for &Record { number: record, slot, kind } in &self.records {
             let Some(Outcome::Decided(decision)) = outcomes.get(record) else { continue };
             let after = decision.insn.as_chunks::<INSN_LEN>().0.iter();
             for (place, bytes) in insns.iter_mut().skip(slot).zip(after) {
                 *place = Insn::decode(*bytes, self.endian);
             }
-            if let Some(place) = record_of.get_mut(slot) {
-                *place = Some(record);
+            if let Some(place) = patches.get_mut(slot) {
+                *place = Some((record, patch(kind, decision)));
             }
             if decision.poisoned {
                 poisoned.push((slot, record));
@@ -129,7 +177,8 @@ impl<'o> Program<'o> {
         let reached = judge(&Question {
             image: &self.image,
             insns: &insns,
-            record_of: &record_of,
+            records: &patches,
+            live: &self.live,
             poisoned: &slots,
             constants: &self.constants,
             symbols,
@@ -139,6 +188,18 @@ impl<'o> Program<'o> {
             verifier,
         });
         (records, reached)
+    }
+}
+
+/// What of a record's value is known of all kernels that [`Program::write_key`] does not tell apart. Offsets and shifts
+/// differ from kernel to kernel, and nobody compares them.
+fn patch(kind: Option<RelocKind>, decision: &Decision) -> Patch {
+    match kind {
+        Some(RelocKind::FieldByteOffset | RelocKind::FieldLshiftU64 | RelocKind::FieldRshiftU64) => {
+            Patch::Any
+        }
+        Some(RelocKind::TypeIdLocal | RelocKind::TypeIdTarget) if decision.new != Some(0) => Patch::NotZero,
+        _ => Patch::Exact,
     }
 }
 
@@ -152,18 +213,20 @@ fn constants<'o>(object: &Object<'o>, variables: &[Variable<'o>]) -> Vec<Constan
         Some(Constant {
             section: it.section,
             offset: it.offset,
-            bytes: Some(bytes),
+            bytes: Some(Cow::Borrowed(bytes)),
             len: it.len,
             variable: Some(number),
+            is_set: false,
         })
     };
     let of_section = |(number, it): (usize, &crate::object::DataSection<'o>)| {
         it.is_frozen.then_some(Constant {
             section: number,
             offset: 0,
-            bytes: Some(it.bytes),
+            bytes: Some(Cow::Borrowed(it.bytes)),
             len: it.bytes.len() as u64,
             variable: None,
+            is_set: false,
         })
     };
     let of_variables = variables.iter().enumerate().filter_map(of_variable);

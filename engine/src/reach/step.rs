@@ -6,7 +6,7 @@ use super::explore::Explorer;
 use super::live::{EXIT, JMP, JMP32, JUMP_ALWAYS, JUMP_MAYBE, next};
 use super::scalar::{self, Compare, Division, Scalar, Sources, Width};
 use super::state::{Frame, STACK_LEN, State, Value, of_len};
-use super::{Source, Symbol};
+use super::{Patch, Source, Symbol};
 use crate::format::Endian;
 use crate::format::insn::{CALL, Insn, class};
 use crate::object::{PSEUDO_CALL, PSEUDO_FUNC, Reference};
@@ -56,16 +56,24 @@ impl Explorer<'_> {
         Some(slot + 1)
     }
 
-    fn record(&mut self, slot: usize) -> Sources {
-        match self.question.record_of.get(slot) {
-            Some(Some(record)) => self.source(Source::Record(*record), false),
-            _ => 0,
+    /// The number that an instruction holds, as far as its record says what it is.
+    fn held(&mut self, slot: usize, value: u64) -> Scalar {
+        match self.question.records.get(slot) {
+            Some(&Some((record, patch))) => {
+                let from = self.source(Source::Record(record), false);
+                let value = match patch {
+                    Patch::Exact => Scalar::constant(value),
+                    Patch::NotZero => Scalar::between(1, u32::MAX.into()),
+                    Patch::Any => Scalar::UNKNOWN,
+                };
+                value.with_sources(from)
+            }
+            _ => Scalar::constant(value),
         }
     }
 
     fn immediate(&mut self, slot: usize, insn: Insn) -> Scalar {
-        let from = self.record(slot);
-        Scalar::constant(i64::from(insn.imm).cast_unsigned()).with_sources(from)
+        self.held(slot, i64::from(insn.imm).cast_unsigned())
     }
 
     fn wide_immediate(&mut self, slot: usize, insn: Insn) -> Value {
@@ -83,8 +91,7 @@ impl Explorer<'_> {
         }
         let high = self.question.insns.get(slot + 1).map_or(0, |it| it.imm);
         let value = u64::from(high.cast_unsigned()) << 32 | u64::from(insn.imm.cast_unsigned());
-        let from = self.record(slot);
-        Value::Scalar(Scalar::constant(value).with_sources(from))
+        Value::Scalar(self.held(slot, value))
     }
 
     /// The address of a symbol of the kernel.
@@ -230,7 +237,7 @@ impl Explorer<'_> {
             None => 0,
         };
         let start = usize::try_from(offset - constant.offset).unwrap_or(usize::MAX);
-        let bytes = constant.bytes.and_then(|it| it.get(start..)?.get(..usize::from(len)));
+        let bytes = constant.bytes.as_deref().and_then(|it| it.get(start..)?.get(..usize::from(len)));
         match bytes {
             Some(bytes) => Value::Scalar(Scalar::constant(self.number(bytes)).with_sources(from)),
             None => Value::Scalar(of_len(len).with_sources(from)),

@@ -1,9 +1,11 @@
 //! Judges the programs of one object on all kernels of a run.
 
 use super::needs::Needs;
+use super::reaching::{self, Reaching};
 use super::records::Records;
 use super::verdict::{Effect, Finding, ProgramVerdict, Verdict, Verdicts};
-use crate::batch::{Aspect, Classes, Run};
+use super::world::{Externs, World};
+use crate::batch::{Aspect, Classes, Folded, Run};
 use crate::depend::Survey;
 use crate::object::{Object, Reloc};
 
@@ -15,7 +17,8 @@ use crate::object::{Object, Reloc};
 /// on another.
 ///
 /// `survey`: the needs of the same objects on the same kernels; without it, only records are judged.
-pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, number: usize) -> Verdicts {
+/// `world`: what else is known of the same kernels.
+pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, world: &World, number: usize) -> Verdicts {
     let Some(object) = run.object(number) else {
         return Verdicts { classes: Classes::none(run.kernel_count()), by_class: Vec::new() };
     };
@@ -39,6 +42,8 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, number: usize) -> Verdi
     for answered in needs.telling() {
         classes.split_by_numbers(&answered.answer_of);
     }
+    let reaching = Reaching::of(object, Externs::of(object, survey, number), world);
+    split_by_paths(&mut classes, &reaching, &shared, &own, entries().map(|it| it.0));
     let linked: Vec<Vec<usize>> = entries().map(|(program, _)| object.linked_functions(program)).collect();
     let by_class = classes.first.iter().map(|&kernel| {
         let of_shared = shared.on(kernel);
@@ -56,8 +61,9 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, number: usize) -> Verdi
                     message: format!("libbpf would not open the object: {refusal}"),
                 });
             }
-            Records { run, object, kernel, outcomes }.judge(&mut this, linked);
-            needs.judge(&mut this, linked, kernel);
+            let reached = reaching.judge(program, outcomes, kernel);
+            Records { run, object, kernel, outcomes, reached: &reached }.judge(&mut this, linked);
+            needs.judge(&mut this, linked, kernel, &reached);
             this.assumptions.sort();
             this.assumptions.dedup();
             this
@@ -66,6 +72,42 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, number: usize) -> Verdi
     });
     let by_class = by_class.collect();
     Verdicts { classes, by_class }
+}
+
+/// Splits kernels on which paths of a program may differ, if something is in question about it on any of them.
+fn split_by_paths(
+    classes: &mut Classes,
+    reaching: &Reaching<'_, '_>,
+    shared: &Folded<'_>,
+    own: &[Option<Folded<'_>>],
+    entries: impl Iterator<Item = usize>,
+) {
+    let of_classes: Vec<_> =
+        classes.first.iter().map(|&kernel| (kernel, shared.on(kernel), reaching.symbols(kernel))).collect();
+    let mut of_shared = Vec::new();
+    let mut asked = Vec::new();
+    let mut parts = Vec::new();
+    for (program, own) in entries.zip(own) {
+        let is_asked = of_classes.iter().any(|(kernel, outcomes, symbols)| match own {
+            Some(own) => reaching.is_in_question(program, &own.on(*kernel), symbols),
+            None => reaching.is_in_question(program, outcomes, symbols),
+        });
+        if is_asked {
+            asked.push(program);
+            match own {
+                Some(own) => parts.push(reaching::split(reaching, own, &[program])),
+                None => of_shared.push(program),
+            }
+        }
+    }
+    if asked.is_empty() {
+        return;
+    }
+    parts.push(reaching::split(reaching, shared, &of_shared));
+    for part in &parts {
+        classes.split_by(part);
+    }
+    classes.split_by_numbers(&reaching.numbers(&asked, classes.of.len()));
 }
 
 fn has_records(object: &Object<'_>, program: usize) -> bool {

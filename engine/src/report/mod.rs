@@ -1,17 +1,19 @@
 //! Roll-up of resolved records to verdicts on programs, without any text format.
 //!
 //! Fatal records fail every program of the object (`co-re`), and so do symbols and structs that it cannot do without
-//! (`symbols`); what a program attaches to fails that program (`attach`). Poison makes a program conditional, as nobody
-//! has looked yet whether it can be reached.
+//! (`symbols`); what a program attaches to fails that program (`attach`). Poison fails a program if the verifier gets there (`reach`).
 
 mod check;
 mod classes;
 mod cover;
 mod needs;
+mod reaching;
 mod records;
 mod verdict;
+mod world;
 
 pub use check::check;
 pub use classes::{Partition, classes};
 pub use cover::Cover;
 pub use verdict::{Abort, Effect, Finding, ProgramVerdict, Verdict, Verdicts};
+pub use world::{Known, World};

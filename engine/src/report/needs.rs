@@ -2,6 +2,7 @@
 
 use hashbrown::{HashMap, HashSet};
 
+use super::reaching::Reached;
 use super::records::add_poison;
 use super::verdict::{Effect, Finding, ProgramVerdict, Verdict};
 use crate::depend::{Answer, Answered, Code, Need, Owner, Severity, Survey};
@@ -43,7 +44,13 @@ impl<'a, 'r> Needs<'a, 'r> {
     }
 
     /// Adds what bears on a program that is loaded with the functions `linked`.
-    pub(super) fn judge(&self, this: &mut ProgramVerdict, linked: &[usize], kernel: usize) {
+    pub(super) fn judge(
+        &self,
+        this: &mut ProgramVerdict,
+        linked: &[usize],
+        kernel: usize,
+        reached: &Reached,
+    ) {
         let Some(object) = self.object else { return };
         for &(owner, answered) in &self.unmet {
             let Some(answer) = answered.on(kernel) else { continue };
@@ -64,13 +71,20 @@ impl<'a, 'r> Needs<'a, 'r> {
                 }),
             };
             if concerned {
-                add(this, owner, object, &answered.need, answer);
+                add(this, owner, object, &answered.need, answer, reached);
             }
         }
     }
 }
 
-fn add(this: &mut ProgramVerdict, owner: Owner, object: &Object<'_>, need: &Need<'_>, answer: &Answer) {
+fn add(
+    this: &mut ProgramVerdict,
+    owner: Owner,
+    object: &Object<'_>,
+    need: &Need<'_>,
+    answer: &Answer,
+    reached: &Reached,
+) {
     let failed = if matches!(need, Need::Attach(_)) { Verdict::FailAttach } else { Verdict::FailSymbol };
     let (effect, verdict) = match answer.severity {
         Severity::Fine if !answer.poisons_calls() => return,
@@ -92,7 +106,16 @@ fn add(this: &mut ProgramVerdict, owner: Owner, object: &Object<'_>, need: &Need
         message,
     };
     match effect {
-        Effect::PoisonedConditional => add_poison(this, finding),
+        Effect::PoisonedConditional => {
+            let call = match owner {
+                Owner::Extern(number) => reached.call(number),
+                Owner::Program(_) | Owner::StructOps(_) => None,
+            };
+            // Of a function whose address is all that is asked for, no call is poisoned.
+            if call.is_some() {
+                add_poison(this, finding, call, Verdict::FailSymbol);
+            }
+        }
         Effect::Conditional => {
             this.assumptions.push(assumption(&finding, need, answer));
             this.add(finding);
@@ -137,9 +160,7 @@ fn what_is_wrong(need: &Need<'_>, answer: &Answer) -> String {
         Code::IterMissing => "the kernel has no such iterator".into(),
         Code::TargetSetAtRuntime => "the target is set at run time".into(),
         Code::KfuncMissing => "the kernel has no such function for BPF".into(),
-        Code::KfuncMissingWeak => {
-            "the kernel has no function for BPF that fits, and calls of it are poisoned".into()
-        }
+        Code::KfuncMissingWeak => "the kernel has no function for BPF that fits".into(),
         Code::KfuncProtoMismatch => "the kernel's function is another one".into(),
         Code::KfuncModuleOnly | Code::KsymModuleOnly => only_in("it is there"),
         Code::KsymMissing | Code::KsymMissingWeak => "the kernel has no such symbol".into(),

@@ -1,13 +1,11 @@
 //! What a program's CO-RE records come to.
 
+use super::reaching::{Found, Reached};
 use super::verdict::{Effect, Finding, ProgramVerdict, Verdict};
 use crate::batch::Run;
 use crate::fleet::Modules;
 use crate::object::Object;
 use crate::resolve::{Code, Decision, Outcome};
-
-/// The assumption that stands in for a judgement of reachability.
-const NEVER_REACHED: &str = "the poisoned instructions are never reached (not judged)";
 
 /// The records of one object on one kernel.
 pub(super) struct Records<'a, 'r> {
@@ -16,6 +14,8 @@ pub(super) struct Records<'a, 'r> {
     pub(super) kernel: usize,
     /// Of all records, with the program switched on.
     pub(super) outcomes: &'a [&'a Outcome],
+    /// What is reached of the program.
+    pub(super) reached: &'a Reached,
 }
 
 impl Records<'_, '_> {
@@ -50,8 +50,15 @@ impl Records<'_, '_> {
 
     fn decided(&self, this: &mut ProgramVerdict, reloc: usize, decision: &Decision) {
         if decision.poisoned {
-            let message = format!("{}: the instruction is poisoned", explain(decision.code));
-            add_poison(this, conditional(decision.code.name(), Effect::PoisonedConditional, reloc, message));
+            let finding = Finding {
+                code: decision.code.name(),
+                effect: Effect::PoisonedConditional,
+                verdict: Verdict::Conditional,
+                reloc: Some(reloc),
+                subject: None,
+                message: explain(decision.code).into(),
+            };
+            add_poison(this, finding, self.reached.record(reloc), Verdict::FailReloc);
         } else if self.run.modules() == Modules::Each
             && let Some(module) = decision.candidate.and_then(|it| it.module)
         {
@@ -64,10 +71,40 @@ impl Records<'_, '_> {
 }
 
 /// Adds a finding about an instruction that is poisoned: of a record, or the call of a weak function that the kernel
-/// does not have. Whether it can be reached has not been judged.
-pub(super) fn add_poison(this: &mut ProgramVerdict, finding: Finding) {
-    this.assumptions.push(NEVER_REACHED.into());
-    this.add(finding);
+/// does not have. `failed`: the verdict if it is reached.
+pub(super) fn add_poison(
+    this: &mut ProgramVerdict,
+    mut finding: Finding,
+    found: Option<&Found>,
+    failed: Verdict,
+) {
+    let why = std::mem::take(&mut finding.message);
+    let (effect, verdict, assumed, message) = match found {
+        Some(Found::Dead { guards, assumed }) => {
+            let guard = match guards.as_slice() {
+                [] => "nothing leads there".to_owned(),
+                [guard] => format!("the branch at {guard} keeps the verifier from there"),
+                guards => format!("branches at {} keep the verifier from there", guards.join(", ")),
+            };
+            (Effect::PoisonedDead, Verdict::Ok, assumed.as_slice(), format!("{why}, but {guard}"))
+        }
+        Some(Found::Live { assumed }) => {
+            let message = format!("{why}: the instruction is poisoned, and the verifier gets there");
+            (Effect::PoisonedLive, failed, assumed.as_slice(), message)
+        }
+        Some(Found::Conditional { assumed }) => {
+            let message =
+                format!("{why}: the instruction is poisoned, and whether the verifier gets there is open");
+            (Effect::PoisonedConditional, Verdict::Conditional, assumed.as_slice(), message)
+        }
+        Some(Found::Bounded) | None => {
+            this.is_bounded = true;
+            let message = format!("{why}: the instruction is poisoned, and too much work to rule out");
+            (Effect::PoisonedConditional, Verdict::Conditional, &[][..], message)
+        }
+    };
+    this.assumptions.extend_from_slice(assumed);
+    this.add(Finding { effect, verdict, message, ..finding });
 }
 
 fn conditional(code: &'static str, effect: Effect, reloc: usize, message: String) -> Finding {

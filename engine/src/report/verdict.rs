@@ -42,8 +42,12 @@ impl Verdict {
 pub enum Effect {
     /// The value is patched in.
     Applied,
-    /// The instruction is poisoned; whether it can be reached has not been judged.
+    /// The instruction is poisoned, and no path leads there.
+    PoisonedDead,
+    /// The instruction is poisoned; whether it is reached depends on what is not known.
     PoisonedConditional,
+    /// The instruction is poisoned, and some path leads there: the verifier refuses the program.
+    PoisonedLive,
     /// The load depends on what files do not say.
     Conditional,
     /// The program is loaded, and cannot be attached.
@@ -59,7 +63,9 @@ impl Effect {
     pub fn name(self) -> &'static str {
         match self {
             Self::Applied => "applied",
+            Self::PoisonedDead => "poisoned-dead",
             Self::PoisonedConditional => "poisoned-conditional",
+            Self::PoisonedLive => "poisoned-live",
             Self::Conditional => "conditional",
             Self::AttachFails => "attach-fails",
             Self::Aborts => "aborts",
@@ -107,6 +113,8 @@ pub struct ProgramVerdict {
     pub findings: Vec<Finding>,
     /// What the verdict takes for granted, in words.
     pub assumptions: Vec<String>,
+    /// Whether something could not be ruled out within the bounds of the work.
+    pub is_bounded: bool,
 }
 
 /// Verdicts on the programs of one object on all kernels of a run.
@@ -135,6 +143,7 @@ impl ProgramVerdict {
             aborted_by: None,
             findings: Vec::new(),
             assumptions: Vec::new(),
+            is_bounded: false,
         }
     }
 

@@ -58,7 +58,9 @@ impl Known {
         let number = |value: u64| Symbol::Value(ty.number(value, endian));
         match of.name {
             b"LINUX_KERNEL_VERSION" => match self.release {
-                Some(release @ Release { patch: 0, .. }) => Symbol::Between(version(release), version(release) | 0xff),
+                Some(release @ Release { patch: 0, .. }) => {
+                    Symbol::Between(version(release), version(release) | 0xff)
+                }
                 Some(release) => number(version(release)),
                 None => Symbol::Open,
             },
@@ -96,10 +98,11 @@ pub(super) struct Externs<'a, 'r> {
 
 impl<'a, 'r> Externs<'a, 'r> {
     pub(super) fn of(object: &'a Object<'r>, survey: Option<&'a Survey<'r>>, number: usize) -> Self {
-        let need_of = survey.into_iter().flat_map(|it| it.of(number)).filter_map(|(owner, answered)| match owner {
-            Owner::Extern(number) => Some((number, answered)),
-            Owner::Program(_) | Owner::StructOps(_) => None,
-        });
+        let need_of =
+            survey.into_iter().flat_map(|it| it.of(number)).filter_map(|(owner, answered)| match owner {
+                Owner::Extern(number) => Some((number, answered)),
+                Owner::Program(_) | Owner::StructOps(_) => None,
+            });
         Self { object, survey, need_of: need_of.collect() }
     }
 

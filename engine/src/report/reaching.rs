@@ -1,0 +1,257 @@
+//! Which poisoned instructions of an object's programs are reached, class of kernels by class of kernels.
+
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+
+use super::world::{Externs, World};
+use crate::batch::Folded;
+use crate::object::{Object, SourceLine};
+use crate::reach::{Path, Program, Reach, Source, Symbol, Verifier};
+use crate::resolve::Outcome;
+
+/// The answers for one program.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    /// By record that is poisoned.
+    records: HashMap<usize, Found>,
+    /// By extern that is missing and called: the worst of its calls.
+    calls: HashMap<usize, Found>,
+}
+
+/// Whether an instruction is reached, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It is not, because of branches at these lines.
+    Dead { guards: Vec<String>, assumed: Vec<String> },
+    /// It is, by a path that is the verifier's.
+    Live { assumed: Vec<String> },
+    /// It is, if what is not known is so.
+    Conditional { assumed: Vec<String> },
+    /// It could not be ruled out.
+    Bounded,
+}
+
+impl Found {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Dead { .. } => 0,
+            Self::Bounded => 1,
+            Self::Conditional { .. } => 2,
+            Self::Live { .. } => 3,
+        }
+    }
+}
+
+/// One object's programs, linked where something about them is in question.
+pub(super) struct Reaching<'a, 'r> {
+    object: &'a Object<'r>,
+    externs: Externs<'a, 'r>,
+    world: &'a World,
+    /// By program: linked when it is first asked about.
+    programs: Vec<OnceCell<Program<'r>>>,
+    known: RefCell<HashMap<Key, Rc<Reached>>>,
+}
+
+/// What the answers for a program depend on.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    program: usize,
+    verifier: Verifier,
+    symbols: Vec<Symbol>,
+    outcomes: Vec<u8>,
+}
+
+impl<'a, 'r> Reaching<'a, 'r> {
+    pub(super) fn of(object: &'a Object<'r>, externs: Externs<'a, 'r>, world: &'a World) -> Self {
+        let programs = object.programs().iter().map(|_| OnceCell::new()).collect();
+        Self { object, externs, world, programs, known: RefCell::default() }
+    }
+
+    fn program(&self, program: usize) -> Option<&Program<'r>> {
+        let link = || {
+            let mut linked = Program::new(self.object, program);
+            linked.set_constants(&self.world.constants);
+            linked
+        };
+        self.programs.get(program).map(|it| it.get_or_init(link))
+    }
+
+    /// What is known of the object's externs on a kernel.
+    pub(super) fn symbols(&self, kernel: usize) -> Vec<Symbol> {
+        match (self.object.externs(), self.world.kernels.get(kernel)) {
+            ([], _) => Vec::new(),
+            (_, Some(known)) => self.externs.on(kernel, known),
+            (_, None) => self.externs.on(kernel, &super::world::Known::default()),
+        }
+    }
+
+    fn verifier(&self, kernel: usize) -> Verifier {
+        self.world.kernels.get(kernel).map_or(Verifier::UNKNOWN, super::world::Known::verifier)
+    }
+
+    /// Whether something is in question about a program.
+    pub(super) fn is_in_question(&self, program: usize, outcomes: &[&Outcome], symbols: &[Symbol]) -> bool {
+        // Linking a program takes longer than a look at the records.
+        let is_poisoned =
+            outcomes.iter().any(|it| matches!(it, Outcome::Decided(decision) if decision.poisoned));
+        (is_poisoned || symbols.contains(&Symbol::Missing))
+            && self.program(program).is_some_and(|it| it.is_in_question(outcomes, symbols))
+    }
+
+    /// Splits kernels by what the paths of a program depend on: numbers of the records, and by kernel a number.
+    pub(super) fn records(&self, program: usize) -> Vec<usize> {
+        self.program(program).map(|it| it.records().collect()).unwrap_or_default()
+    }
+
+    /// By kernel: a number that kernels share of which the same is known, as far as some programs ask.
+    pub(super) fn numbers(&self, programs: &[usize], kernels: usize) -> Vec<u32> {
+        let mut asked: Vec<usize> =
+            programs.iter().filter_map(|it| self.program(*it)).flat_map(|it| it.externs().to_vec()).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let mut known: HashMap<(Verifier, Vec<Symbol>), u32> = HashMap::new();
+        let of_kernel = |kernel| {
+            let symbols = if asked.is_empty() { Vec::new() } else { self.symbols(kernel) };
+            let symbols = asked.iter().filter_map(|it| symbols.get(*it).cloned()).collect();
+            let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+            *known.entry((self.verifier(kernel), symbols)).or_insert(next)
+        };
+        (0..kernels).map(of_kernel).collect()
+    }
+
+    /// Writes what the paths of a program depend on of an outcome.
+    pub(super) fn write_key(&self, record: usize, outcome: &Outcome, bytes: &mut Vec<u8>) {
+        Program::write_key(self.object, record, outcome, bytes);
+    }
+
+    /// What is reached of a program on a kernel.
+    pub(super) fn judge(&self, program: usize, outcomes: &[&Outcome], kernel: usize) -> Rc<Reached> {
+        let symbols = self.symbols(kernel);
+        let Some(linked) = self.program(program).filter(|_| self.is_in_question(program, outcomes, &symbols))
+        else {
+            return Rc::default();
+        };
+        let mut bytes = Vec::new();
+        for record in linked.records() {
+            if let Some(outcome) = outcomes.get(record) {
+                self.write_key(record, outcome, &mut bytes);
+            }
+        }
+        let of_program = |(number, symbol): (usize, &Symbol)| match linked.externs().contains(&number) {
+            true => symbol.clone(),
+            false => Symbol::Present,
+        };
+        let symbols: Vec<Symbol> = symbols.iter().enumerate().map(of_program).collect();
+        let verifier = self.verifier(kernel);
+        let key = Key { program, verifier, symbols, outcomes: bytes };
+        if let Some(known) = self.known.borrow().get(&key) {
+            return Rc::clone(known);
+        }
+        let (records, reached) = linked.judge(outcomes, &key.symbols, verifier);
+        let mut this = Reached::default();
+        for (record, reach) in records.into_iter().zip(&reached.poisoned) {
+            this.records.insert(record, self.found(linked, &key.symbols, reach));
+        }
+        for (_, symbol, reach) in &reached.calls {
+            let found = self.found(linked, &key.symbols, reach);
+            match this.calls.get_mut(symbol) {
+                Some(worst) if worst.rank() >= found.rank() => {}
+                _ => {
+                    this.calls.insert(*symbol, found);
+                }
+            }
+        }
+        let this = Rc::new(this);
+        self.known.borrow_mut().insert(key, Rc::clone(&this));
+        this
+    }
+
+    fn found(&self, program: &Program<'_>, symbols: &[Symbol], reach: &Reach) -> Found {
+        match reach {
+            Reach::Dead(guards) => {
+                let mut lines: Vec<String> =
+                    guards.iter().filter_map(|it| self.line(program, it.slot)).map(|it| show(&it)).collect();
+                lines.dedup();
+                let sources = guards.iter().flat_map(|it| it.sources.iter());
+                Found::Dead { guards: lines, assumed: self.assumptions(program, symbols, sources) }
+            }
+            Reach::Live(path) if !path.is_proved => Found::Bounded,
+            Reach::Live(path) => Found::Live { assumed: self.of_path(program, symbols, path) },
+            Reach::Conditional(path, _) => {
+                let mut assumed = self.of_path(program, symbols, path);
+                if path.only_before_6_8 {
+                    assumed.push("a kernel before 6.8 verifies functions that nothing calls".into());
+                }
+                Found::Conditional { assumed }
+            }
+        }
+    }
+
+    fn of_path(&self, program: &Program<'_>, symbols: &[Symbol], path: &Path) -> Vec<String> {
+        self.assumptions(program, symbols, path.steps.iter().flat_map(|it| it.sources.iter()))
+    }
+
+    /// What was taken for granted of constants, the configuration and symbols.
+    fn assumptions<'s>(
+        &self,
+        program: &Program<'_>,
+        symbols: &[Symbol],
+        sources: impl Iterator<Item = &'s Source>,
+    ) -> Vec<String> {
+        let mut said: Vec<String> = sources
+            .filter_map(|source| match source {
+                Source::Record(_) => None,
+                Source::Variable(number) => program.said_of_variable(*number),
+                Source::Extern(number) => {
+                    let name = String::from_utf8_lossy(self.object.externs().get(*number)?.name).into_owned();
+                    match symbols.get(*number)? {
+                        Symbol::Open => Some(format!("{name} is not known")),
+                        Symbol::Between(..) => Some(format!("the patch level in {name} is not known")),
+                        // What was looked up is no assumption.
+                        Symbol::Present | Symbol::Missing | Symbol::Value(_) => None,
+                    }
+                }
+            })
+            .collect();
+        said.sort();
+        said.dedup();
+        said
+    }
+
+    /// The source line of a slot of a program.
+    fn line(&self, program: &Program<'_>, slot: usize) -> Option<SourceLine<'r>> {
+        let at = program.image.slots.get(slot)?;
+        let function = program.image.functions.get(at.function)?;
+        self.object.line_of(function.program, at.offset)
+    }
+}
+
+impl Reached {
+    pub(super) fn record(&self, record: usize) -> Option<&Found> {
+        self.records.get(&record)
+    }
+
+    pub(super) fn call(&self, symbol: usize) -> Option<&Found> {
+        self.calls.get(&symbol)
+    }
+}
+
+fn show(line: &SourceLine<'_>) -> String {
+    let file = String::from_utf8_lossy(line.file);
+    let file = file.rsplit('/').next().unwrap_or_default();
+    format!("{file}:{}", line.line)
+}
+
+/// Numbers of kernels as the paths of `programs` tell them apart, from the outcomes of their records.
+pub(super) fn split(
+    reaching: &Reaching<'_, '_>,
+    folded: &Folded<'_>,
+    programs: &[usize],
+) -> crate::batch::Classes {
+    let mut records: Vec<usize> = programs.iter().flat_map(|it| reaching.records(*it)).collect();
+    records.sort_unstable();
+    records.dedup();
+    folded.classes_by(&records, |record, outcome, bytes| reaching.write_key(record, outcome, bytes))
+}
