@@ -1,6 +1,7 @@
 //! Verdicts against what really happened: programs of the corpus' objects that were loaded one by one on real kernels.
 //!
 //! The corpus stands beside the source tree; where it is absent this test says so on stderr and judges nothing.
+#![expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 #![expect(
     clippy::print_stderr,
     reason = "the one way for a test to say that it skipped, or how much it judged"
@@ -15,7 +16,7 @@ use btfleet_engine::dialect::{Loader, Release};
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
-use btfleet_engine::report::{self, Effect, Finding, Known, ProgramVerdict, World};
+use btfleet_engine::report::{self, Effect, Finding, Known, ProgramVerdict, Verdict, World};
 
 /// Kernels that the objects were loaded on; of the last there is BTF only while it runs.
 const KERNELS: [&str; 6] = [
@@ -74,7 +75,10 @@ fn prediction(finding: &Finding) -> Option<(&'static str, bool)> {
             _ => None,
         };
     }
-    let certain = finding.effect == Effect::Aborts;
+    let certain = matches!(finding.effect, Effect::Aborts | Effect::PoisonedLive);
+    if finding.verdict == Verdict::Ok {
+        return None;
+    }
     let subject = finding.subject.as_deref().unwrap_or_default();
     let cause = match subject.split(' ').next() {
         _ if finding.reloc.is_some() => "core_fatal",
