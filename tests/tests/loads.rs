@@ -66,34 +66,44 @@ impl<'a> Row<'a> {
     }
 }
 
+/// How sure a prediction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sure {
+    /// The load depends on something that is not known.
+    Maybe,
+    /// It fails once the verifier gets there, if it does not refuse the program for something else before.
+    InVerifier,
+    /// It fails before.
+    Fails,
+}
+
 /// What a finding predicts: a cause, and whether for sure.
-fn prediction(finding: &Finding) -> Option<(&'static str, bool)> {
-    if finding.reloc.is_some() && finding.effect != Effect::Aborts {
-        return match finding.effect {
-            Effect::PoisonedLive => Some(("core_poison", true)),
-            Effect::PoisonedConditional => Some(("core_poison", false)),
-            _ => None,
-        };
-    }
-    let certain = matches!(finding.effect, Effect::Aborts | Effect::PoisonedLive);
+fn prediction(finding: &Finding) -> Option<(&'static str, Sure)> {
     if finding.verdict == Verdict::Ok {
         return None;
     }
+    let sure = match finding.effect {
+        Effect::Aborts => Sure::Fails,
+        Effect::PoisonedLive => Sure::InVerifier,
+        _ => Sure::Maybe,
+    };
     let subject = finding.subject.as_deref().unwrap_or_default();
     let cause = match subject.split(' ').next() {
-        _ if finding.reloc.is_some() => "core_fatal",
+        _ if finding.reloc.is_some() && sure == Sure::Fails => "core_fatal",
+        _ if finding.reloc.is_some() => "core_poison",
         Some("kfunc") => "kfunc_missing",
         Some("ksym" | "kconfig") => "extern_missing",
         Some("struct_ops") => "struct_ops_type",
         _ => "attach_target",
     };
-    let counts = certain
+    // What fails only when it is attached was loaded.
+    let counts = sure != Sure::Maybe
+        || cause == "core_poison"
         || matches!(
             finding.code,
             "target-set-at-runtime" | "kfunc-missing-weak" | "ksym-needs-kallsyms" | "kconfig-unknown"
         );
-    // What fails only when it is attached was loaded.
-    counts.then_some((cause, certain))
+    counts.then_some((cause, sure))
 }
 
 #[derive(Default)]
@@ -106,7 +116,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, row: &Row<'_>, attempt: usize, predicted: &BTreeSet<(&'static str, bool)>) {
+    fn add(&mut self, row: &Row<'_>, attempt: usize, predicted: &BTreeSet<(&'static str, Sure)>) {
         let actual = row.class[attempt];
         if NOT_TRIED.contains(&actual) {
             return;
@@ -115,20 +125,22 @@ impl Tally {
         let excused: &[&str] =
             if attempt == 1 { &["extern_missing", "kfunc_missing", "struct_ops_type"] } else { &[] };
         let in_scope = CAUSES.contains(&actual);
-        let has = |cause: &str, certain: bool| predicted.iter().any(|it| *it == (cause, certain));
+        let sure_of = |cause: &str| predicted.iter().filter(|it| it.0 == cause).map(|it| it.1).max();
         // Maps are made before a target is looked up, and of a whole object the first program that fails is the last.
-        // Of poison nothing is seen where the verifier, or who lets programs in, refused the program for something else.
-        let too_late = |cause: &str| match cause {
-            "attach_target" => actual == "map_create" || row.program == "*" && actual != "ok",
-            "core_poison" => actual != "ok",
+        let too_late = |cause: &str, sure: Sure| match (cause, sure) {
+            (_, Sure::InVerifier) => actual != "ok",
+            ("attach_target", _) => actual == "map_create" || row.program == "*" && actual != "ok",
             _ => false,
         };
-        let alarm = CAUSES.iter().find(|it| has(it, true) && !excused.contains(it) && !too_late(it));
-        let label = match alarm {
-            _ if in_scope && has(actual, true) => actual.to_owned(),
-            _ if in_scope && has(actual, false) => format!("{actual}?"),
-            Some(cause) => (*cause).to_owned(),
-            None => "fine".to_owned(),
+        let is_alarm = |cause: &&&str| {
+            let sure = sure_of(cause).filter(|it| *it > Sure::Maybe);
+            sure.is_some_and(|sure| !excused.contains(*cause) && !too_late(cause, sure))
+        };
+        let label = match (sure_of(actual).filter(|_| in_scope), CAUSES.iter().find(is_alarm)) {
+            (Some(Sure::Maybe), _) => format!("{actual}?"),
+            (Some(_), _) => actual.to_owned(),
+            (None, Some(cause)) => (*cause).to_owned(),
+            (None, None) => "fine".to_owned(),
         };
         self.judged += 1;
         let place = format!("{} {} ({}): {}: {}", row.object, row.program, row.section, actual, row.detail);
