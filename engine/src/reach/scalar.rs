@@ -33,6 +33,15 @@ pub(super) enum Width {
     W64,
 }
 
+impl Width {
+    fn bits(self) -> u64 {
+        match self {
+            Self::W32 => 32,
+            Self::W64 => 64,
+        }
+    }
+}
+
 impl Scalar {
     /// Any number.
     pub(super) const UNKNOWN: Self = Self {
@@ -212,15 +221,14 @@ impl Scalar {
         Self::of_bits(self.set ^ other.set, unknown)
     }
 
-    /// Shifts of a number of `width` bits; by an unknown distance they give anything.
+    /// Shifts of a number of `width` bits by less than that; by an unknown distance they give anything.
     fn shifted(&self, op: Shift, by: &Self, width: Width) -> Self {
-        let bits: u64 = if width == Width::W32 { 32 } else { 64 };
-        // Distances out of range are undefined to the verifier.
+        let bits = width.bits();
         let Some(by) = by.value().filter(|it| *it < bits) else { return Self::UNKNOWN };
         match op {
             Shift::Left => {
                 let mut out = Self::of_bits(self.set << by, self.unknown << by);
-                if self.high.leading_zeros() as u64 >= by {
+                if self.high <= 1 << (bits - 1 - by) {
                     (out.low, out.high) = (self.low << by, self.high << by);
                 }
                 out
@@ -259,19 +267,28 @@ pub(super) fn binary(
         Width::W64 => (*left, *right),
         Width::W32 => (left.low_half(), right.low_half()),
     };
+    // What the verifier does not follow may be anything, in the upper half of a narrow operation, too.
+    let untracked = Scalar::UNKNOWN.with_sources(from);
     let result = match op {
         0x00 => left.add(&right),
         0x10 => left.sub(&right),
         0x20 => match (left.value(), right.value()) {
             (Some(left), Some(right)) => Scalar::constant(left.wrapping_mul(right)),
-            _ => match left.high.checked_mul(right.high) {
-                Some(high) => Scalar { high, low: left.low * right.low, ..Scalar::UNKNOWN },
-                None => Scalar::UNKNOWN,
-            },
+            // Before 6.14 products of larger numbers are anything.
+            _ if left.high.max(right.high) <= u64::from(u32::MAX) => {
+                let (low, high) = (left.low * right.low, left.high * right.high);
+                Scalar { low, high, ..Scalar::UNKNOWN }
+            }
+            _ => Scalar::UNKNOWN,
         },
-        0x30 | 0x90 => divide.of(op == 0x90, width, &left, &right),
+        0x30 | 0x90 => match divide.of(op == 0x90, width, &left, &right) {
+            Some(result) => result,
+            None => return Some(untracked),
+        },
         0x40 => left.or(&right),
         0x50 => left.and(&right),
+        // Distances that are not known or out of range are undefined to the verifier.
+        0x60 | 0x70 | 0xc0 if right.value().is_none_or(|it| it >= width.bits()) => return Some(untracked),
         0x60 => left.shifted(Shift::Left, &right, width),
         0x70 => left.shifted(Shift::Right, &right, width),
         0xa0 => left.xor(&right),
@@ -296,10 +313,11 @@ pub(super) enum Division {
 }
 
 impl Division {
-    fn of(self, is_remainder: bool, width: Width, left: &Scalar, right: &Scalar) -> Scalar {
-        let (Some(left), Some(right)) = (left.value(), right.value()) else { return Scalar::UNKNOWN };
+    /// `None` if it is not known.
+    fn of(self, is_remainder: bool, width: Width, left: &Scalar, right: &Scalar) -> Option<Scalar> {
+        let (left, right) = (left.value()?, right.value()?);
         let value = match (self, width, right) {
-            (Self::Untracked, ..) => return Scalar::UNKNOWN,
+            (Self::Untracked, ..) => return None,
             // BPF's rule: a quotient by nothing is nothing, a remainder is what there was.
             (_, _, 0) if is_remainder => left,
             (_, _, 0) => 0,
@@ -315,7 +333,7 @@ impl Division {
                 if is_remainder { left % right } else { left / right }.cast_unsigned()
             }
         };
-        Scalar::constant(value)
+        Some(Scalar::constant(value))
     }
 }
 
@@ -428,11 +446,12 @@ impl Compare {
                     a.unknown &= !mask;
                 }
             }
+            // Bits are looked for only if it is known which.
             Self::NoBit => {
-                if a.set & b.set != 0 {
-                    return None;
-                }
                 if let Some(mask) = right.value() {
+                    if a.set & mask != 0 {
+                        return None;
+                    }
                     a.unknown &= !mask;
                 }
             }

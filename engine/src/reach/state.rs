@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::Verifier;
 use super::scalar::{Scalar, Sources};
+use crate::format::Endian;
 
 /// Bytes of a slot of the stack.
 const SLOT: i64 = 8;
@@ -163,23 +164,28 @@ impl Frame {
         let (at, within) = (offset.div_euclid(SLOT), offset.rem_euclid(SLOT));
         let is_zero = matches!(value, Value::Scalar(it) if it.value() == Some(0));
         let is_tracked = within == 0
+            && !(is_zero && !verifier.spills_zeros)
             && match len {
-                8 => !is_immediate || is_zero || verifier.tracks_stored_immediates,
+                8 => !is_immediate || verifier.tracks_stored_immediates,
                 _ if is_immediate => value.is_scalar() && verifier.tracks_stored_immediates,
                 _ => value.is_scalar() && verifier.tracks_narrow_spills,
             };
         let Some(slot) = self.slot(at) else { return };
         let mask = byte_mask(within, len);
-        slot.zeros = if is_zero { slot.zeros | mask } else { slot.zeros & !mask };
         if is_tracked {
-            // The bytes of a narrow spill only: what else the slot held is gone.
+            // The bytes of a narrow spill only: of what else the slot held, zeros may stay.
+            slot.zeros = if verifier.spills_zeros { slot.zeros & !mask } else { 0 };
             let cut = match value {
                 Value::Scalar(it) if len < 8 => Value::Scalar(narrowed(&it, len)),
                 other => other,
             };
             slot.spilled = Some((cut, len));
-        } else if slot.spilled.is_some_and(|(_, spilled)| within < i64::from(spilled)) {
-            slot.spilled = None;
+        } else {
+            // What was spilled here is gone, all of it, and zeros beside it.
+            if slot.spilled.take().is_some() {
+                slot.zeros = 0;
+            }
+            slot.zeros = if is_zero { slot.zeros | mask } else { slot.zeros & !mask };
         }
     }
 
@@ -200,21 +206,28 @@ impl Frame {
     }
 
     /// Reads `len` bytes at `offset` below the top.
-    pub(super) fn load(&self, offset: i64, len: u8, verifier: &Verifier) -> Value {
+    pub(super) fn load(&self, offset: i64, len: u8, verifier: &Verifier, endian: Endian) -> Value {
         let (at, within) = (offset.div_euclid(SLOT), offset.rem_euclid(SLOT));
         let unknown = || Value::Scalar(of_len(len));
         let Some(slot) = self.stack.iter().find(|it| it.at == at) else { return unknown() };
-        if within == 0
-            && let Some((value, spilled)) = slot.spilled
-        {
-            if spilled == len {
+        if let Some((value, spilled)) = slot.spilled {
+            let Value::Scalar(scalar) = value else {
+                return if within == 0 && len == spilled { value } else { unknown() };
+            };
+            // The lowest bytes of a number stand where the byte order has them.
+            let lowest = match endian {
+                Endian::Little => 0,
+                Endian::Big => i64::from(spilled) - i64::from(len),
+            };
+            if len == spilled && within == 0 {
                 return value;
             }
-            if let Value::Scalar(scalar) = value
-                && len < spilled
-                && verifier.narrows_fills
-            {
+            if len < spilled && within == lowest && verifier.narrows_fills {
                 return Value::Scalar(narrowed(&scalar, len));
+            }
+            let is_inside = within + i64::from(len) <= i64::from(spilled);
+            if is_inside && scalar.value() == Some(0) && verifier.spills_zeros {
+                return Value::Scalar(scalar);
             }
         }
         let mask = byte_mask(within, len);

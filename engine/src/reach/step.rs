@@ -11,6 +11,9 @@ use crate::format::Endian;
 use crate::format::insn::{CALL, Insn, class};
 use crate::object::{PSEUDO_CALL, PSEUDO_FUNC, Reference};
 
+/// What is left of two numbers; `None` if they cannot be.
+type Refined = Option<(Scalar, Scalar)>;
+
 /// Calls that may be open at once.
 const FRAMES_MAX: usize = 8;
 /// `src_reg` of a call of a kfunc.
@@ -19,6 +22,8 @@ const PSEUDO_KFUNC_CALL: u8 = 2;
 const MODE: u8 = 0xe0;
 const MODE_SIGNED: u8 = 0x80;
 const MODE_ATOMIC: u8 = 0xc0;
+/// The most **bytes** that a helper writes without having been told how many: a dynptr.
+const UNMEASURED_LEN: i64 = 16;
 /// Helpers that only read what they are pointed at: map_lookup_elem, map_update_elem, map_delete_elem, trace_printk,
 /// perf_event_output, skb_output, map_push_elem, xdp_output, ringbuf_output.
 const READING_HELPERS: [i32; 9] = [1, 2, 3, 6, 25, 111, 87, 121, 130];
@@ -46,7 +51,10 @@ impl Explorer<'_> {
             }
             class::STX if insn.code & MODE == MODE_ATOMIC => self.atomic(state, insn),
             class::STX => {
-                let value = state.named(insn.src);
+                let value = match self.question.verifier.names_spills {
+                    true => state.named(insn.src),
+                    false => state.get(insn.src),
+                };
                 self.store(state, insn, value, false);
             }
             _ if insn.code == CALL => return self.call(slot, insn, state),
@@ -211,7 +219,9 @@ impl Explorer<'_> {
             Value::Stack { frame, low, high } if low == high => {
                 let at = low + i64::from(insn.off);
                 let frame = state.frames.get(usize::from(frame));
-                frame.map_or(Value::UNKNOWN, |it| it.load(at, len, &self.question.verifier))
+                frame.map_or(Value::UNKNOWN, |it| {
+                    it.load(at, len, &self.question.verifier, self.question.endian)
+                })
             }
             Value::Data { section, offset } => self.constant(section, offset + i64::from(insn.off), len),
             Value::Kconfig { symbol, offset } => self.kconfig(symbol, offset + i64::from(insn.off), len),
@@ -335,6 +345,13 @@ impl Explorer<'_> {
         let reads_only = insn.src == 0 && READING_HELPERS.contains(&insn.imm);
         let arguments = [1, 2, 3, 4, 5].map(|it| state.get(it));
         let is_helper = insn.src != PSEUDO_CALL && insn.src != PSEUDO_KFUNC_CALL;
+        let is_stack = |it: &Value| matches!(it, Value::Stack { .. });
+        if arguments.iter().any(|it| matches!(it, Value::Function(_))) && arguments.iter().any(is_stack) {
+            // A callback may write wherever it finds a pointer to.
+            for frame in &mut state.frames {
+                frame.clobber(-STACK_LEN, 0);
+            }
+        }
         for (number, argument) in arguments.iter().enumerate() {
             match argument {
                 Value::Function(function) => self.start_function(*function, &[]),
@@ -346,7 +363,7 @@ impl Explorer<'_> {
                     });
                     let len =
                         len.and_then(|it| i64::try_from(it).ok()).filter(|it| (1..=STACK_LEN).contains(it));
-                    let end = len.filter(|_| is_helper).map_or(0, |it| high + it);
+                    let end = len.filter(|_| is_helper).map_or(0, |it| high + it.max(UNMEASURED_LEN));
                     if let Some(frame) = state.frames.get_mut(usize::from(*frame)) {
                         frame.clobber(*low, end);
                     }
@@ -392,8 +409,7 @@ impl Explorer<'_> {
                 _ => self.both(slot, state, falls, jumps, from),
             };
         };
-        let taken = compare.refine(width, &a, &b);
-        let passed = compare.negated().refine(width, &a, &b);
+        let (taken, passed) = self.refined(compare, width, &a, &b);
         let set = |state: &mut State, (a, b): (Scalar, Scalar)| {
             state.refine(insn.dst, a);
             if is_register {
@@ -420,6 +436,25 @@ impl Explorer<'_> {
             }
             (None, None) => self.both(slot, state, falls, jumps, from),
         }
+    }
+
+    /// What is left of two numbers where a comparison holds, and where it does not.
+    fn refined(&self, compare: Compare, width: Width, a: &Scalar, b: &Scalar) -> (Refined, Refined) {
+        let is_known = |it: &Scalar| match width {
+            Width::W64 => it.value().is_some(),
+            Width::W32 => it.low_half().value().is_some(),
+        };
+        let verifier = &self.question.verifier;
+        if !verifier.compares_ranges && !is_known(a) && !is_known(b) {
+            return (Some((*a, *b)), Some((*a, *b)));
+        }
+        let refine = |compare: Compare| {
+            let refined = compare.refine(width, a, b);
+            // That it is not this number is forgotten.
+            let forgets = compare == Compare::NotEqual && !verifier.compares_ranges;
+            refined.map(|it| if forgets { (*a, *b) } else { it })
+        };
+        (refine(compare), refine(compare.negated()))
     }
 
     fn one(
@@ -490,15 +525,12 @@ fn pointer_arithmetic(op: u8, width: Width, left: &Value, right: &Value) -> Opti
     let known =
         by.value().map(|it| if is_minus { it.wrapping_neg().cast_signed() } else { it.cast_signed() });
     Some(match (*pointer, known) {
-        (Value::Stack { frame, low, high }, Some(by)) => match (low.checked_add(by), high.checked_add(by)) {
-            // Of a pointer to somewhere in the stack no more is known than that.
-            (Some(low), Some(high)) if low < high => {
-                Value::Stack { frame, low: low.max(-STACK_LEN), high: high.min(0) }
-            }
-            (Some(low), Some(high)) => Value::Stack { frame, low, high },
-            _ => Value::UNKNOWN,
+        (Value::Stack { frame, low, high }, Some(by)) if low == high => match low.checked_add(by) {
+            Some(at) => Value::Stack { frame, low: at, high: at },
+            None => Value::Stack { frame, low: -STACK_LEN, high: 0 },
         },
-        (Value::Stack { frame, .. }, None) => Value::Stack { frame, low: -STACK_LEN, high: 0 },
+        // Of a pointer to somewhere in the stack no more is known than that.
+        (Value::Stack { frame, .. }, _) => Value::Stack { frame, low: -STACK_LEN, high: 0 },
         (Value::Data { section, offset }, Some(by)) => match offset.checked_add(by) {
             Some(offset) => Value::Data { section, offset },
             None => Value::UNKNOWN,

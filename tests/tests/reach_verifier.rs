@@ -1,0 +1,31 @@
+//! Reachability against the running kernel's verifier, program by program.
+//!
+//! [`random`]: small programs with places of which one after the other is poisoned. The kernel says of each whether its
+//! verifier gets there. What it does not get to and we call live is imprecision, and counted; what it gets to and we
+//! call dead is a bug.
+#![expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
+#![expect(clippy::cast_possible_truncation, reason = "random bits")]
+
+#[path = "reach_verifier/generate.rs"]
+mod generate;
+#[path = "reach_verifier/random.rs"]
+mod random;
+
+use std::fs;
+use std::path::Path;
+
+use btfleet_engine::dialect::Release;
+
+/// The helper that makes the system calls.
+fn judge() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_kernel_judge"))
+}
+
+/// The running kernel's release.
+fn release() -> Result<Release, String> {
+    if cfg!(target_endian = "big") || !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        return Err("the helper makes system calls on x86-64 and arm64 only".into());
+    }
+    let name = fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|error| error.to_string())?;
+    Release::parse(name.trim()).ok_or_else(|| format!("the running kernel's release is {}", name.trim()))
+}
