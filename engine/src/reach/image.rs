@@ -4,6 +4,7 @@
 
 use hashbrown::HashMap;
 
+use super::live;
 use crate::format::insn::{INSN_LEN, Insn};
 use crate::object::{Object, Reference};
 
@@ -98,6 +99,11 @@ impl Image {
     /// Records of the program's instructions, with their slots, in no order.
     pub fn records(&self) -> impl Iterator<Item = (usize, usize)> {
         self.slot_of_record.iter().map(|(record, slot)| (*record, *slot))
+    }
+
+    /// By slot: the registers that may be read from there on within the function, a bit for each.
+    pub fn live_registers(&self) -> Vec<u16> {
+        live::registers(self)
     }
 
     /// The function that a reference leads to: its number in [`Image::functions`].

@@ -57,11 +57,12 @@ impl Linked {
     /// What we say: whether this place is reached if it alone is poisoned.
     fn predicted(&self, mark: usize, verifier: Verifier) -> Reach {
         let insns = self.with_poison(Some(mark));
-        let record_of = vec![None; insns.len()];
+        let records = vec![None; insns.len()];
         let question = Question {
             image: &self.image,
             insns: &insns,
-            record_of: &record_of,
+            records: &records,
+            live: &self.image.live_registers(),
             poisoned: &[mark],
             constants: &[],
             symbols: &[],
@@ -85,7 +86,8 @@ fn describe(linked: &Linked) -> String {
 
 /// The last lines of a log that are no statistics.
 fn reason(loaded: &Loaded) -> String {
-    let lines = loaded.log.lines().filter(|it| !it.starts_with("processed") && !it.starts_with("verification time"));
+    let lines =
+        loaded.log.lines().filter(|it| !it.starts_with("processed") && !it.starts_with("verification time"));
     let last = lines.last().unwrap_or("no log");
     last.chars().map(|it| if it.is_ascii_digit() { '#' } else { it }).collect()
 }
@@ -153,7 +155,11 @@ fn no_place_of_a_random_program_is_dead_that_the_verifier_reaches() {
                 wrong.push((seed, mark));
             }
             if std::env::var_os("BTFLEET_REACH_SHOW").is_some() {
-                println!("seed {seed}, slot {mark}: reached {is_reached}, {reach:?}\n{}\n{}", describe(&linked), loaded.log);
+                println!(
+                    "seed {seed}, slot {mark}: reached {is_reached}, {reach:?}\n{}\n{}",
+                    describe(&linked),
+                    loaded.log
+                );
             }
         }
     }
