@@ -235,10 +235,12 @@ fn walk(dir: &Path, errors: &mut Vec<InputError>) -> Vec<PathBuf> {
     while let Some(next) = pending.pop() {
         for entry in entries_of(&next, errors) {
             let path = entry.path();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                pending.push(path);
-            } else if path.is_file() {
-                files.push(path);
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => pending.push(path),
+                Ok(kind) if kind.is_file() => files.push(path),
+                // A link to one, perhaps.
+                _ if path.is_file() => files.push(path),
+                _ => {}
             }
         }
     }

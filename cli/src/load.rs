@@ -1,5 +1,6 @@
 //! Inputs read and parsed, and what could not be.
 
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ enum KernelData {
 pub(crate) struct Inputs<'a> {
     pub(crate) kernels: Vec<Kernel<'a>>,
     pub(crate) kernel_names: Vec<&'a str>,
-    pub(crate) objects: Vec<Object<'a>>,
+    /// They last as long as the process: freeing them one by one takes a while.
+    pub(crate) objects: ManuallyDrop<Vec<Object<'a>>>,
     pub(crate) object_files: Vec<&'a ObjectFile>,
     pub(crate) object_names: Vec<String>,
     /// Defects of kernels and of directories.
@@ -77,7 +79,7 @@ impl Files {
         let mut this = Inputs {
             kernels: Vec::new(),
             kernel_names: Vec::new(),
-            objects: Vec::new(),
+            objects: ManuallyDrop::default(),
             object_files: Vec::new(),
             object_names: Vec::new(),
             defects: self.errors.clone(),

@@ -8,7 +8,7 @@ use crate::btf::{Btf, BtfError, RootIndex, TypeId};
 use crate::format::btf::Kind;
 use crate::kallsyms::Kallsyms;
 use crate::kconfig::Kconfig;
-use crate::pack::{BtfOrigin, Pack, PackError};
+use crate::pack::{BtfOrigin, KernelEntry, Pack, PackError};
 use crate::query::Root;
 
 /// One kernel with the modules that are to be looked at, in order.
@@ -96,11 +96,12 @@ impl<'data> PackSource<'data> {
     /// # Errors
     /// [`PackError::Damaged`].
     pub fn kernels(pack: Pack<'data>) -> Result<(Arc<Self>, NamedKernels<'data>), PackError> {
-        let names = pack.names()?;
+        let (names, entries) = (pack.names()?, pack.kernels()?);
         let source = Arc::new(Self { pack, damage: OnceLock::new() });
         let kernels = names.into_iter().map(|(name, number)| {
-            let place = Packed { source: Arc::clone(&source), number };
-            Ok((name, Kernel::of_pack(place)?))
+            let no_such = PackError::NoSuch { what: "kernel", number };
+            let entry = entries.get(number as usize).ok_or(no_such)?;
+            Ok((name, Kernel::of_pack(Packed { source: Arc::clone(&source), number }, entry)?))
         });
         let kernels = kernels.collect::<Result<_, PackError>>()?;
         Ok((source, kernels))
@@ -207,8 +208,7 @@ impl<'data> Kernel<'data> {
     ///
     /// # Errors
     /// [`PackError`] if there is no such kernel, or the pack is damaged.
-    fn of_pack(place: Packed<'data>) -> Result<Self, PackError> {
-        let entry = place.source.pack.kernel(place.number)?;
+    fn of_pack(place: Packed<'data>, entry: &KernelEntry<'data>) -> Result<Self, PackError> {
         let btf = place
             .source
             .pack

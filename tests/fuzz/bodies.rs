@@ -17,7 +17,7 @@ use btfleet_engine::format::Endian;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
 use btfleet_engine::relocate::{Optional, instructions, plan};
-use btfleet_engine::report::check;
+use btfleet_engine::report::{World, check};
 use btfleet_engine::resolve::Outcome;
 
 /// A target's name and body.
@@ -273,7 +273,7 @@ fn fold(object: &Object<'_>, kernel: &Kernel<'_>) {
         }
         for modules in [Modules::All, Modules::Each] {
             let run = Run::of_pair(loader, object, kernel, modules);
-            let verdicts = check(&run, None, 0);
+            let verdicts = check(&run, None, &World::default(), 0);
             // Nothing is said of kernels of another byte order, nor of those that relocate nothing.
             let verdicts = verdicts.on(0).unwrap_or_default().to_vec();
             assert!(

@@ -323,7 +323,7 @@ fn a_fatal_record_fails_its_program_only() {
         let bytes = object.finish();
         let object = Object::parse(&bytes).unwrap();
         let run = Run::of_pair(loader, &object, &kernel_read, Modules::All);
-        let verdicts = report::check(&run, None, 0);
+        let verdicts = report::check(&run, None, &report::World::default(), 0);
         verdicts.on(0).unwrap().iter().map(|it| it.verdict).collect::<Vec<_>>()
     };
     assert_eq!(verdicts(kernel("6.12"), "raw_tp/b"), [Verdict::Ok, Verdict::FailReloc]);

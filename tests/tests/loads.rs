@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::depend::Survey;
-use btfleet_engine::dialect::Loader;
+use btfleet_engine::dialect::{Loader, Release};
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
-use btfleet_engine::report::{self, Effect, Finding, ProgramVerdict};
+use btfleet_engine::report::{self, Effect, Finding, Known, ProgramVerdict, Verdict, World};
 
 /// Kernels that the objects were loaded on; of the last there is BTF only while it runs.
 const KERNELS: [&str; 6] = [
@@ -30,8 +30,8 @@ const KERNELS: [&str; 6] = [
 const NATIVE: &str = "6.18.44-native";
 
 /// Causes of failure that verdicts predict. The order is that in which libbpf meets them.
-const CAUSES: [&str; 5] =
-    ["extern_missing", "kfunc_missing", "struct_ops_type", "core_fatal", "attach_target"];
+const CAUSES: [&str; 6] =
+    ["extern_missing", "kfunc_missing", "struct_ops_type", "core_fatal", "attach_target", "core_poison"];
 
 /// What was recorded before libbpf came to any of it, or says nothing about it.
 const NOT_TRIED: [&str; 5] =
@@ -68,7 +68,17 @@ impl<'a> Row<'a> {
 
 /// What a finding predicts: a cause, and whether for sure.
 fn prediction(finding: &Finding) -> Option<(&'static str, bool)> {
-    let certain = finding.effect == Effect::Aborts;
+    if finding.reloc.is_some() && finding.effect != Effect::Aborts {
+        return match finding.effect {
+            Effect::PoisonedLive => Some(("core_poison", true)),
+            Effect::PoisonedConditional => Some(("core_poison", false)),
+            _ => None,
+        };
+    }
+    let certain = matches!(finding.effect, Effect::Aborts | Effect::PoisonedLive);
+    if finding.verdict == Verdict::Ok {
+        return None;
+    }
     let subject = finding.subject.as_deref().unwrap_or_default();
     let cause = match subject.split(' ').next() {
         _ if finding.reloc.is_some() => "core_fatal",
@@ -82,8 +92,8 @@ fn prediction(finding: &Finding) -> Option<(&'static str, bool)> {
             finding.code,
             "target-set-at-runtime" | "kfunc-missing-weak" | "ksym-needs-kallsyms" | "kconfig-unknown"
         );
-    // Poison is another matter, and what fails only when it is attached was loaded.
-    (counts && (certain || finding.reloc.is_none())).then_some((cause, certain))
+    // What fails only when it is attached was loaded.
+    counts.then_some((cause, certain))
 }
 
 #[derive(Default)]
@@ -107,8 +117,11 @@ impl Tally {
         let in_scope = CAUSES.contains(&actual);
         let has = |cause: &str, certain: bool| predicted.iter().any(|it| *it == (cause, certain));
         // Maps are made before a target is looked up, and of a whole object the first program that fails is the last.
-        let too_late = |cause: &str| {
-            cause == "attach_target" && (actual == "map_create" || row.program == "*" && actual != "ok")
+        // Of poison nothing is seen where the verifier, or who lets programs in, refused the program for something else.
+        let too_late = |cause: &str| match cause {
+            "attach_target" => actual == "map_create" || row.program == "*" && actual != "ok",
+            "core_poison" => actual != "ok",
+            _ => false,
         };
         let alarm = CAUSES.iter().find(|it| has(it, true) && !excused.contains(it) && !too_late(it));
         let label = match alarm {
@@ -190,9 +203,11 @@ fn judge(corpus: &Path, name: &str, btf: &Path, rows: &[Row<'_>]) -> [Tally; 2] 
     let batch = Batch::new(0).expect("threads");
     let run = Run::new(&batch, &objects, &kernels, &[Loader::Libbpf], Modules::Each);
     let survey = Survey::new(&batch, &objects, &kernels, Modules::Each);
+    let known = Known::new(&kernels[0], Release::in_name(name), None);
+    let world = World { kernels: vec![known], ..World::default() };
     let mut verdicts = BTreeMap::new();
     for (number, name) in names.iter().enumerate() {
-        let of_object = report::check(&run, Some(&survey), number).on(0).map(<[_]>::to_vec);
+        let of_object = report::check(&run, Some(&survey), &world, number).on(0).map(<[_]>::to_vec);
         verdicts.insert(*name, (&objects[number], of_object.unwrap_or_default()));
     }
     let mut tallies = [Tally::default(), Tally::default()];

@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 
+use super::Batch;
 use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::Endian;
@@ -94,50 +95,109 @@ pub(super) fn questions_by<'a>(
     object.relocs().iter().map(by_rules).collect()
 }
 
-/// Finds the same question asked twice, by whatever objects.
+/// Finds the same question asked twice, by whatever objects. What is distinct is numbered as it first shows up.
 pub(super) fn distinct_queries<'q, 'a>(
+    batch: &Batch,
     objects: &'q [Object<'a>],
     questions: &'q [Vec<Result<Question<'a>, ResolveError>>],
     endian: Endian,
 ) -> (QueryPlaces, Vec<RootQueries<'q, 'a>>) {
-    let mut roots: Vec<RootQueries<'q, 'a>> = Vec::new();
-    let mut root_numbers: HashMap<&'q Root<'a>, u32> = HashMap::new();
-    let mut query_places: HashMap<(&'q Query<'a>, RelocKind), QueryPlace> = HashMap::new();
-    let mut edits: HashMap<EditKey, u32> = HashMap::new();
-    let mut place_of = |roots: &mut Vec<RootQueries<'q, 'a>>, query: &'q Query<'a>, kind: RelocKind| {
-        *query_places.entry((query, kind)).or_insert_with(|| {
-            let root = *root_numbers.entry(&query.root).or_insert_with(|| {
-                roots.push(RootQueries { root: &query.root, queries: Vec::new(), edits: Vec::new() });
-                count(roots.len() - 1)
+    // A few shares for each thread, as some objects have many more records than others.
+    let share_len = objects.len().div_ceil(4 * batch.threads()).max(1);
+    let starts: Vec<usize> = (0..objects.len()).step_by(share_len).collect();
+    let shares = batch.map(&starts, |&start| {
+        let mut distinct = Distinct::default();
+        let share = (start..objects.len()).take(share_len).filter_map(|number| {
+            let object = objects.get(number)?;
+            Some(distinct.places(object, questions.get(number), endian))
+        });
+        let places: QueryPlaces = share.collect();
+        (places, distinct.roots)
+    });
+    let mut all = Distinct::default();
+    let mut places = Vec::with_capacity(objects.len());
+    for (mut of_share, roots) in shares {
+        // By root of the share: where its queries and its edits are among all.
+        let renumbered: Vec<(Vec<QueryPlace>, Vec<Option<u32>>)> = roots
+            .into_iter()
+            .map(|RootQueries { queries, edits, .. }| {
+                let queries: Vec<QueryPlace> =
+                    queries.into_iter().map(|(query, kind)| all.query(query, kind)).collect();
+                let edits = edits.into_iter().map(|EditOf { object, reloc, question, query }| {
+                    all.edit(*queries.get(query as usize)?, object, reloc, question)
+                });
+                let edits = edits.collect();
+                (queries, edits)
+            })
+            .collect();
+        for place in of_share.iter_mut().flatten() {
+            *place = place.and_then(|it| {
+                let (queries, edits) = renumbered.get(it.root as usize)?;
+                let edit = it.edit.and_then(|edit| *edits.get(edit as usize)?);
+                Some(QueryPlace { edit, ..*queries.get(it.query as usize)? })
             });
-            let Some(RootQueries { queries, .. }) = roots.get_mut(root as usize) else {
+        }
+        places.append(&mut of_share);
+    }
+    (places, all.roots)
+}
+
+/// Distinct questions of some objects.
+#[derive(Default)]
+struct Distinct<'q, 'a> {
+    roots: Vec<RootQueries<'q, 'a>>,
+    root_numbers: HashMap<&'q Root<'a>, u32>,
+    queries: HashMap<(&'q Query<'a>, RelocKind), QueryPlace>,
+    edits: HashMap<EditKey, u32>,
+}
+
+impl<'q, 'a> Distinct<'q, 'a> {
+    /// By record of one more object. `own`: its questions, if they are not those that it was read with.
+    fn places(
+        &mut self,
+        object: &'q Object<'a>,
+        own: Option<&'q Vec<Result<Question<'a>, ResolveError>>>,
+        endian: Endian,
+    ) -> Vec<Option<QueryPlace>> {
+        let records = object.relocs().iter().enumerate().filter(|_| object.endian() == endian);
+        let place_of = |(record, reloc): (usize, &'q Reloc<'a>)| {
+            let question = own.and_then(|it| it.get(record)).unwrap_or(&reloc.question);
+            let question = question.as_ref().ok()?;
+            let place = self.query(question.query.as_ref()?, reloc.kind?);
+            Some(QueryPlace { edit: self.edit(place, object, reloc, question), ..place })
+        };
+        records.map(place_of).collect()
+    }
+
+    fn query(&mut self, query: &'q Query<'a>, kind: RelocKind) -> QueryPlace {
+        *self.queries.entry((query, kind)).or_insert_with(|| {
+            let root = *self.root_numbers.entry(&query.root).or_insert_with(|| {
+                self.roots.push(RootQueries { root: &query.root, queries: Vec::new(), edits: Vec::new() });
+                count(self.roots.len() - 1)
+            });
+            let Some(RootQueries { queries, .. }) = self.roots.get_mut(root as usize) else {
                 return QueryPlace { root, query: 0, edit: None };
             };
             queries.push((query, kind));
             QueryPlace { root, query: count(queries.len() - 1), edit: None }
         })
-    };
-    let mut places = Vec::with_capacity(objects.len());
-    for (number, object) in objects.iter().enumerate() {
-        let own = questions.get(number);
-        let records = object.relocs().iter().enumerate().filter(|_| object.endian() == endian);
-        let of_object = records.map(|(record, reloc)| {
-            let question = own.and_then(|it| it.get(record)).unwrap_or(&reloc.question);
-            let question = question.as_ref().ok()?;
-            let mut place = place_of(&mut roots, question.query.as_ref()?, reloc.kind?);
-            if let Some(key) = EditKey::of(place, object, reloc, question)
-                && let Some(root) = roots.get_mut(place.root as usize)
-            {
-                place.edit = Some(*edits.entry(key).or_insert_with(|| {
-                    root.edits.push(EditOf { object, reloc, question, query: place.query });
-                    count(root.edits.len() - 1)
-                }));
-            }
-            Some(place)
-        });
-        places.push(of_object.collect());
     }
-    (places, roots)
+
+    /// `None` if it cannot be told without its object.
+    fn edit(
+        &mut self,
+        place: QueryPlace,
+        object: &'q Object<'a>,
+        reloc: &'q Reloc<'a>,
+        question: &'q Question<'a>,
+    ) -> Option<u32> {
+        let key = EditKey::of(place, object, reloc, question)?;
+        let edits = &mut self.roots.get_mut(place.root as usize)?.edits;
+        Some(*self.edits.entry(key).or_insert_with(|| {
+            edits.push(EditOf { object, reloc, question, query: place.query });
+            count(edits.len() - 1)
+        }))
+    }
 }
 
 pub(super) fn count(number: usize) -> u32 {

@@ -49,9 +49,18 @@ impl<'a> Section<'a> {
             Rules::LIBBPF => Vec::new(),
             _ => batch.map(objects, |object| questions_by(&rules, object)),
         };
-        let (queries, wanted) = distinct_queries(objects, &questions, endian);
+        let (queries, wanted) = distinct_queries(batch, objects, &questions, endian);
         let roots = batch.map(&wanted, |it| it.answer(&rules, endian, selection, &fleet));
-        Self { rules, endian, selection, fleet, kernels, questions, queries, roots }
+        let asks_for_ids: Vec<bool> =
+            wanted.iter().map(|it| it.queries.iter().any(|it| it.1 == RelocKind::TypeIdTarget)).collect();
+        let this = Self { rules, endian, selection, fleet, kernels, questions, queries, roots };
+        // Looked up by all threads now: later, those that need them would wait for the first.
+        let kernels: Vec<usize> = (0..this.fleet.len()).collect();
+        for (root, _) in this.roots.iter().zip(asks_for_ids).filter(|(_, asks)| *asks) {
+            let ids = batch.map(&kernels, |&kernel| this.ids_on(root, kernel));
+            root.ids.get_or_init(|| ids);
+        }
+        this
     }
 
     pub(super) fn answers(&self, object: usize, record: usize) -> Option<&RootAnswers<'a>> {
@@ -268,19 +277,17 @@ impl<'a> Section<'a> {
 
     /// By kernel: the ids of a root's candidates.
     fn ids<'r>(&self, answers: &'r RootAnswers<'a>) -> &'r [CandidateIds] {
-        answers.ids.get_or_init(|| {
-            let table = &answers.table;
-            let of_kernel = |(kernel, view): (usize, &u32)| {
-                let view = table.views.get(*view as usize);
-                let candidates = view.into_iter().flat_map(|it| it.lists.iter().flatten());
-                let with_id = candidates.filter_map(|&candidate| {
-                    let id = self.fleet.id_of(kernel, &answers.root, self.selection, candidate)?;
-                    Some((candidate, id))
-                });
-                with_id.collect()
-            };
-            table.view_of.iter().enumerate().map(of_kernel).collect()
-        })
+        answers.ids.get_or_init(|| (0..self.fleet.len()).map(|it| self.ids_on(answers, it)).collect())
+    }
+
+    fn ids_on(&self, answers: &RootAnswers<'a>, kernel: usize) -> CandidateIds {
+        let view = answers.table.view_of.get(kernel).and_then(|it| answers.table.views.get(*it as usize));
+        let candidates = view.into_iter().flat_map(|it| it.lists.iter().flatten());
+        let with_id = candidates.filter_map(|&candidate| {
+            let id = self.fleet.id_of(kernel, &answers.root, self.selection, candidate)?;
+            Some((candidate, id))
+        });
+        with_id.collect()
     }
 
     pub(super) fn id_of(

@@ -232,6 +232,20 @@ impl<'data> Btf<'data> {
         }
     }
 
+    /// [`Btf::record`] of own type number `slot` of a pack.
+    #[inline]
+    pub(crate) fn packed_record(&self, slot: u32) -> Option<&'data [u8]> {
+        self.record_at(slot)
+    }
+
+    /// The bytes from the block on that the record is in.
+    #[inline]
+    pub(crate) fn near_record(&self, slot: u32) -> Option<&'data [u8]> {
+        let Records::Blocks { starts, .. } = &self.records else { return None };
+        let start = u32::from_le_bytes(*starts.get(slot as usize / BLOCK_TYPES)?);
+        self.types.get(start as usize..)
+    }
+
     /// Own types with their ids, in the order of the ids.
     pub fn own_types(&self) -> impl Iterator<Item = (TypeId, Type<'data>)> + '_ {
         (self.start_id..self.type_count()).filter_map(|id| Some((TypeId(id), self.ty(TypeId(id))?)))
@@ -468,9 +482,22 @@ impl<'data> Type<'data> {
 /// Length of the record that `bytes` starts with, in a pack. Kinds that are not known have no tail there.
 #[inline]
 fn packed_len(bytes: &[u8]) -> Option<usize> {
+    // A table, as which kind comes next is hard to foresee.
+    const TAILS: [(u8, u8); 128] = {
+        let mut tails = [(0, 0); 128];
+        let mut raw = 0;
+        while raw < 128 {
+            #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "in a constant")]
+            if let Some((fixed, per_elem)) = Kind::from_info((raw as u32) << 24).tail_len() {
+                tails[raw] = (fixed as u8, per_elem as u8);
+            }
+            raw += 1;
+        }
+        tails
+    };
     let info = Endian::Little.u32_at(bytes, 4)?;
-    let (fixed, per_elem) = Kind::from_info(info).tail_len().unwrap_or_default();
-    Some(TYPE_LEN + fixed + (info & 0x00ff_ffff) as usize * per_elem)
+    let &(fixed, per_elem) = TAILS.get((info >> 24) as usize & 127)?;
+    Some(TYPE_LEN + usize::from(fixed) + (info & 0x00ff_ffff) as usize * usize::from(per_elem))
 }
 
 #[inline]

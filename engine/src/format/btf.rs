@@ -54,7 +54,7 @@ pub enum Kind {
 impl Kind {
     /// Decodes bits 24 to 30 of a type's `info`.
     #[inline]
-    pub fn from_info(info: u32) -> Self {
+    pub const fn from_info(info: u32) -> Self {
         let raw = ((info >> 24) & 0x7f) as u8;
         match raw {
             0 => Self::Void,
@@ -162,7 +162,7 @@ impl Kind {
     /// Bytes of the record behind the first twelve, as (fixed part, per element of vlen).
     /// `None` for a kind whose size only the layout section knows.
     #[inline]
-    pub fn tail_len(self) -> Option<(usize, usize)> {
+    pub const fn tail_len(self) -> Option<(usize, usize)> {
         Some(match self {
             Self::Ptr
             | Self::Fwd

@@ -210,6 +210,11 @@ impl<'data> Block<'data> {
             .map(move |record| std::array::from_fn(|word| endian.u32_at(record, word * 4).unwrap_or(0)))
     }
 
+    /// How many records it has.
+    pub(super) fn len(&self) -> usize {
+        self.records.len() / self.record_size
+    }
+
     /// The block's CO-RE records, in order.
     pub(super) fn core_relos(&self) -> impl Iterator<Item = RawReloc> + use<'data> {
         self.words().map(|[insn_off, type_id, access_str_off, kind]| RawReloc {
@@ -231,11 +236,10 @@ impl<'data> LineBlock<'data> {
         insn_off: u32,
     ) -> Option<SourceLine<'data>> {
         let block = &self.block;
-        let count = block.records.len() / block.record_size;
         let word = |record: usize, word: usize| {
             block.endian.u32_at(block.records, record * block.record_size + word * 4).unwrap_or(0)
         };
-        let (mut low, mut high) = (0, count);
+        let (mut low, mut high) = (0, block.len());
         while low < high {
             let middle = low + (high - low) / 2;
             if word(middle, 0) <= insn_off { low = middle + 1 } else { high = middle }

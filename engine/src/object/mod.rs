@@ -35,7 +35,7 @@ use crate::format::btf_ext::RelocKind;
 use crate::format::insn::{INSN_LEN, class};
 use crate::query::{self, Question};
 use elf::Sections;
-use ext::{BtfExt, LineBlock};
+use ext::{Block, BtfExt, LineBlock};
 
 pub(crate) use ext::CorePart;
 pub(crate) use refs::{PSEUDO_CALL, PSEUDO_FUNC};
@@ -232,6 +232,7 @@ impl<'data> Object<'data> {
 
     fn read_relocs(&mut self, btf: &Arc<Btf<'data>>, ext: &BtfExt<'data>) {
         let mut root_slots: HashMap<TypeId, u32> = HashMap::new();
+        self.relocs.reserve_exact(ext.core_relo_blocks().iter().map(Block::len).sum());
         for block in ext.core_relo_blocks() {
             let section = btf.name(block.section_name_off);
             let code = self

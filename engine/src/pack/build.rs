@@ -5,12 +5,12 @@
 
 use hashbrown::{HashMap, HashTable};
 
-use super::columns::{Columns, Row, Values, rows_by_root, sort_by_id, values_of};
+use super::columns::{Columns, Row, Rows, Values, values_of};
 use super::format::{
     Abi, KernelRecord, ListRef, ModuleRecord, NO_UNIT, SectionKind, root_key, to_u32, words,
 };
-use super::ids::{Entries, IDS_CHAIN};
-use super::intern::{Mark, Memo, Store, form, is_form, spread};
+use super::ids::IDS_CHAIN;
+use super::intern::{FETCH_AHEAD, Mark, Memo, Store, form, is_form, spread};
 use super::lists;
 use super::roots::{self, Change};
 use super::view::UnitNumber;
@@ -188,12 +188,10 @@ struct Recent {
 /// One unit as it stands in the pack.
 #[derive(Default)]
 struct Unit {
-    /// Its types that are roots, (root, type), in the order of their ids.
-    sequence: Vec<(u32, u32)>,
+    /// Its types that are roots.
+    rows: Rows,
     /// Its values, by root.
     values: Values,
-    /// Its types that are roots, (root, id), ascending.
-    entries: Entries,
     /// Ids bases that its ids depend on.
     ids_depth: u32,
 }
@@ -201,10 +199,7 @@ struct Unit {
 impl Unit {
     /// Reads a unit of the pack.
     fn read(pack: &Pack<'_>, unit: UnitNumber, values: Values) -> Result<Self, PackError> {
-        let mut rows = rows_by_root(pack, unit, &values)?;
-        let entries = rows.iter().map(|row| (row.root, row.id)).collect();
-        sort_by_id(&mut rows);
-        Ok(Self { sequence: sequence(&rows), values, entries, ids_depth: pack.ids_depth(unit)? })
+        Ok(Self { rows: Rows::read(pack, unit, &values)?, values, ids_depth: pack.ids_depth(unit)? })
     }
 }
 
@@ -482,7 +477,8 @@ impl<'p> Builder<'p> {
 
         // Everything is stored before anything is written down, so that a refusal leaves nothing behind.
         let mut units = Vec::with_capacity(parts.modules.len() + 1);
-        let known = base.and_then(|base| self.recent.kernels.get(&base)).map_or(&[][..], |it| &it.sequence);
+        let nothing = Rows::default();
+        let known = base.and_then(|base| self.recent.kernels.get(&base)).map_or(&nothing, |it| &it.rows);
         let mut interner = Interner {
             store,
             others: &self.stores,
@@ -504,8 +500,7 @@ impl<'p> Builder<'p> {
             if source.btf.start_id().0 > 1 && source.btf.base().is_some() {
                 memo.turn_to(source.btf);
             }
-            let known =
-                base.and_then(|base| self.recent.modules.get(&base)).map_or(&[][..], |it| &it.sequence);
+            let known = base.and_then(|base| self.recent.modules.get(&base)).map_or(&nothing, |it| &it.rows);
             units.push(interner.rows(&source, memo, known, new_roots, by_root)?);
         }
         let mut units = units.into_iter();
@@ -668,18 +663,13 @@ impl<'p> Builder<'p> {
         base: Option<u32>,
         rows: Vec<Row>,
     ) -> Result<IdsPlace, PackError> {
-        let sequence = sequence(&rows);
-        let keys = (0_u64..).zip(&rows).map(|(number, row)| u64::from(row.root) << 32 | number);
-        let mut keys: Vec<u64> = keys.collect();
-        keys.sort_unstable();
-        let by_root = keys.into_iter().filter_map(|key| rows.get((key & 0xffff_ffff) as usize));
-        let by_root: Vec<(u32, u32, u32)> = by_root.map(|row| (row.root, row.id, row.shape)).collect();
-        let entries: Entries = by_root.iter().map(|it| (it.0, it.1)).collect();
-        let mut values = Values::with_capacity(entries.len());
-        for group in by_root.chunk_by(|a, b| a.0 == b.0) {
-            if let [(root, _, shape), rest @ ..] = group {
-                let list = if rest.is_empty() { *shape } else { self.list_of(group)?.0 };
-                values.push((*root, list));
+        let rows = Rows::by_id(&rows);
+        let mut values = Values::with_capacity(rows.roots().len());
+        for group in rows.roots().chunk_by(|a, b| a.root == b.root) {
+            match group {
+                [row] => values.push((row.root, row.shape)),
+                [row, ..] => values.push((row.root, self.list_of(group)?.0)),
+                [] => {}
             }
         }
         let recent = if is_module { &self.recent.modules } else { &self.recent.kernels };
@@ -688,7 +678,7 @@ impl<'p> Builder<'p> {
         let ids_base = of_base.filter(|it| it.ids_depth < IDS_CHAIN);
         let ids_depth = ids_base.map_or(0, |it| it.ids_depth + 1);
         let off = self.ids.len() as u64;
-        super::ids::encode(ids_base.map_or(&[][..], |it| &it.entries), &entries, &mut self.ids)?;
+        super::ids::encode(ids_base.map(|it| &it.rows), &rows, &mut self.ids)?;
         let place = IdsPlace { off, base: base.filter(|_| ids_base.is_some()).unwrap_or(NO_UNIT) };
         let first_unit = if is_module { self.first_module } else { self.first_kernel };
         let mut vanished = Vec::new();
@@ -709,14 +699,14 @@ impl<'p> Builder<'p> {
                 self.old_keys.insert(root, root_key(NameHash::of(essential_name(name)), kind));
             }
         }
-        let unit_state = Unit { sequence, values, entries, ids_depth };
+        let unit_state = Unit { rows, values, ids_depth };
         let recent = if is_module { &mut self.recent.modules } else { &mut self.recent.kernels };
         recent.insert(unit, unit_state);
         Ok(place)
     }
 
-    fn list_of(&mut self, group: &[(u32, u32, u32)]) -> Result<ListRef, PackError> {
-        let list: Box<[u32]> = group.iter().map(|it| it.2).collect();
+    fn list_of(&mut self, group: &[Row]) -> Result<ListRef, PackError> {
+        let list: Box<[u32]> = group.iter().map(|it| it.shape).collect();
         if let Some(&number) = self.by_list.get(&list) {
             return Ok(ListRef::of_list(number));
         }
@@ -797,10 +787,6 @@ impl Recent {
     }
 }
 
-fn sequence(rows: &[Row]) -> Vec<(u32, u32)> {
-    rows.iter().map(|row| (row.root, row.shape)).collect()
-}
-
 /// Calls `visit` with (root, list, inherited list) where two units' values differ, by root.
 fn differences(inherited: &[(u32, u32)], values: &[(u32, u32)], mut visit: impl FnMut(u32, u32, u32)) {
     let mut inherited = inherited.iter().copied().peekable();
@@ -823,16 +809,16 @@ fn is_named(store: &Store<'_>, shape: u32, essential: &[u8], kind: Kind) -> bool
     found.is_some_and(|(name, other)| other.core_compat(kind) && essential_name(name) == essential)
 }
 
-/// Where roots first stand in a sequence, by the lower half of their keys.
+/// Where roots first stand in the order of ids, by the lower half of their keys.
 struct Places {
     by_key: HashTable<(u32, u32)>,
 }
 
 impl Places {
-    fn new(sequence: &[(u32, u32)], key_half: impl Fn(u32) -> Option<u32>) -> Self {
-        let mut by_key: HashTable<(u32, u32)> = HashTable::with_capacity(sequence.len());
-        for (place, &(root, _)) in (0..).zip(sequence) {
-            let Some(half) = key_half(root) else { continue };
+    fn new(known: &Rows, key_half: impl Fn(u32) -> Option<u32>) -> Self {
+        let mut by_key: HashTable<(u32, u32)> = HashTable::with_capacity(known.places().len());
+        for (place, row) in (0..).zip(known.in_order()) {
+            let Some(half) = key_half(row.root) else { continue };
             by_key.insert_unique(spread(half), (half, place), |it| spread(it.0));
         }
         Self { by_key }
@@ -862,7 +848,7 @@ impl Interner<'_, '_> {
         &mut self,
         source: &Source<'_, '_>,
         memo: &mut Memo,
-        known: &[(u32, u32)],
+        known: &Rows,
         new_roots: &mut Vec<NewRoot>,
         by_root: &mut HashTable<u32>,
     ) -> Result<Vec<Row>, Stop> {
@@ -871,11 +857,15 @@ impl Interner<'_, '_> {
         // Where a root stands in `known`; made when the guess fails for the first time.
         let mut places: Option<Places> = None;
         let mut at = 0;
-        for &(own_id, id) in &source.roots {
-            if let Some(&(root, shape)) = known.get(at)
-                && is_form(self.store, btf, memo, id, shape)
+        for (number, &(own_id, id)) in source.roots.iter().enumerate() {
+            if number.is_multiple_of(FETCH_AHEAD) {
+                let types = (at..at + FETCH_AHEAD).map_while(|at| Some(known.get(at)?.shape));
+                self.store.fetch(types);
+            }
+            if let Some(row) = known.get(at)
+                && is_form(self.store, btf, memo, id, row.shape)
             {
-                rows.push(Row { id: own_id, root, shape });
+                rows.push(Row { id: own_id, ..row });
                 at += 1;
                 continue;
             }
@@ -883,8 +873,9 @@ impl Interner<'_, '_> {
                 return Err(PackError::damaged("a root's type is not there").into());
             };
             let name = essential_name(btf.name(ty.name_off));
-            let is_it =
-                |place: usize| known.get(place).is_some_and(|it| is_named(self.store, it.1, name, ty.kind));
+            let is_it = |place: usize| {
+                known.get(place).is_some_and(|it| is_named(self.store, it.shape, name, ty.kind))
+            };
             let place = if is_it(at) {
                 Some(at)
             } else {
@@ -893,7 +884,7 @@ impl Interner<'_, '_> {
                 places.find(root_key(NameHash::of(name), ty.kind), is_it)
             };
             let (root, shape) = match place.and_then(|place| Some((place, known.get(place)?))) {
-                Some((place, &(root, shape))) => {
+                Some((place, Row { root, shape, .. })) => {
                     let is_equal = place != at && is_form(self.store, btf, memo, id, shape);
                     at = place + 1;
                     (root, if is_equal { shape } else { form(self.store, btf, memo, id, shape)? })

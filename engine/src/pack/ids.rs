@@ -24,6 +24,7 @@
 //! values have their sign in the lowest bit.
 
 use super::PackError;
+use super::columns::{Row, Rows};
 use super::format::{IDS_BLOCK, IDS_INDEX_LEN, to_u32, u32_at, words};
 
 /// Ids bases that a unit's ids depend on, one after the other, at most. Bounds the work of reading an id.
@@ -41,31 +42,32 @@ const NO_DISTANCE: u32 = 1 << 31;
 /// Types that are roots of a unit, (root, id), ascending.
 pub(super) type Entries = Vec<(u32, u32)>;
 
-/// Appends `entries` as a unit's part of IDS. `base`: those of its ids base, empty if it has none.
-pub(super) fn encode(
-    base: &[(u32, u32)],
-    entries: &[(u32, u32)],
-    out: &mut Vec<u8>,
-) -> Result<(), PackError> {
+/// Appends `rows` as a unit's part of IDS. `base`: those of its ids base.
+pub(super) fn encode(base: Option<&Rows>, rows: &Rows, out: &mut Vec<u8>) -> Result<(), PackError> {
+    let base_rows = base.map_or(&[][..], Rows::roots);
     let mut own = Entries::new();
-    let mut moved = Vec::with_capacity(base.len().min(entries.len()));
-    let mut bases = base.chunk_by(is_same_root).peekable();
-    let first = |group: &[(u32, u32)]| group.first().map_or(0, |it| it.0);
-    for group in entries.chunk_by(is_same_root) {
-        while bases.next_if(|it| first(it) < first(group)).is_some() {}
-        match bases.next_if(|it| first(it) == first(group)).filter(|it| it.len() == group.len()) {
-            Some(base) => {
-                moved.extend(
-                    base.iter().zip(group).map(|(base, it)| u64::from(base.1) << 32 | u64::from(it.1)),
-                );
-            }
-            None => own.extend_from_slice(group),
+    // The id here of each type of the base.
+    let mut moved = Vec::with_capacity(base_rows.len());
+    let mut bases = base_rows.chunk_by(is_same_root).peekable();
+    let first = |group: &[Row]| group.first().map_or(0, |it| it.root);
+    for group in rows.roots().chunk_by(is_same_root) {
+        while let Some(gone) = bases.next_if(|it| first(it) < first(group)) {
+            moved.resize(moved.len() + gone.len(), None);
+        }
+        let of_base = bases.next_if(|it| first(it) == first(group)).unwrap_or_default();
+        if of_base.len() == group.len() {
+            moved.extend(group.iter().map(|it| Some(it.id)));
+        } else {
+            moved.resize(moved.len() + of_base.len(), None);
+            own.extend(group.iter().map(|it| (it.root, it.id)));
         }
     }
-    moved.sort_unstable();
+    let pairs = base.into_iter().flat_map(Rows::places).filter_map(|&place| {
+        let id = moved.get(place as usize).copied().flatten()?;
+        Some((base_rows.get(place as usize)?.id, id))
+    });
     let mut distance = NO_DISTANCE;
-    let shifts = moved.into_iter().filter_map(|key| {
-        let (base, id) = ((key >> 32) as u32, (key & 0xffff_ffff) as u32);
+    let shifts = pairs.filter_map(|(base, id)| {
         let before = std::mem::replace(&mut distance, id.wrapping_sub(base).wrapping_add(NO_DISTANCE));
         (distance != before).then_some((base, distance))
     });
@@ -81,8 +83,8 @@ pub(super) fn encode(
     Ok(())
 }
 
-fn is_same_root(a: &(u32, u32), b: &(u32, u32)) -> bool {
-    a.0 == b.0
+fn is_same_root(a: &Row, b: &Row) -> bool {
+    a.root == b.root
 }
 
 fn encode_pairs(entries: &[(u32, u32)], out: &mut Vec<u8>) {
@@ -350,6 +352,10 @@ impl Iterator for Walk<'_> {
 mod tests {
     use super::*;
 
+    fn rows(entries: &[(u32, u32)]) -> Rows {
+        Rows::by_root(entries.iter().map(|&(root, id)| Row { id, root, shape: 1 }).collect())
+    }
+
     /// Check that what goes in comes out, whole and one root at a time, over several blocks.
     #[test]
     fn entries_survive() {
@@ -369,7 +375,7 @@ mod tests {
             };
         }
         let mut bytes = Vec::new();
-        encode(&[], &entries, &mut bytes).unwrap();
+        encode(None, &rows(&entries), &mut bytes).unwrap();
         let ids = Ids::new(&bytes).unwrap();
         assert_eq!(ids.apply(&[]).unwrap(), entries);
         for &(root, _) in &entries {
@@ -393,7 +399,7 @@ mod tests {
             .collect();
         entries.sort_unstable();
         let mut bytes = Vec::new();
-        encode(&base, &entries, &mut bytes).unwrap();
+        encode(Some(&rows(&base)), &rows(&entries), &mut bytes).unwrap();
         let ids = Ids::new(&bytes).unwrap();
         let mut applied = ids.apply(&base).unwrap();
         applied.retain(|it| entries.iter().any(|entry| entry.0 == it.0));

@@ -10,14 +10,11 @@
 //! * names of parameters, index types of arrays, variables of a DATASEC, and whatever follows the head of a kind
 //!   that this version does not know.
 
-use std::sync::Arc;
-
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 
 use super::format::{Abi, hash, to_u32, words};
-use super::index::Index;
-use super::view::AbiPart;
+use super::known::Known;
 use super::{Pack, PackError, Refusal};
 use crate::btf::{BLOCK_TYPES, Btf, Type, TypeId};
 use crate::format::btf::{Kind, MAX_STR_OFFSET};
@@ -30,12 +27,14 @@ const DANGLING: u32 = u32::MAX;
 const IN_PROGRESS: u32 = u32::MAX - 1;
 /// Ids of types stay below, as lists share their numbers.
 const TYPES_MAX: u32 = 1 << 31;
+/// Types that are fetched at a time.
+pub(super) const FETCH_AHEAD: usize = 128;
 /// Bits of `info` that are kind and kind flag.
 const INFO_KIND: u32 = 0xff00_0000;
 
 /// All types of one ABI: those of the pack that is added to, and new ones.
 pub(super) struct Store<'p> {
-    old: Option<OldTypes<'p>>,
+    old: Option<Known<'p>>,
     /// First new id, and first new string offset.
     first: (u32, u32),
     types: Vec<u8>,
@@ -47,12 +46,6 @@ pub(super) struct Store<'p> {
     /// (lower half of the hash, offset).
     by_string: HashTable<(u32, u32)>,
     scratch: Vec<u8>,
-}
-
-struct OldTypes<'p> {
-    btf: Arc<Btf<'p>>,
-    /// Index of types and of strings of each segment, with its first id and string offset.
-    segments: Vec<(Index<'p>, Index<'p>, (u32, u32))>,
 }
 
 /// What became of the types of one BTF.
@@ -129,13 +122,8 @@ pub(super) fn spread(low: u32) -> u64 {
 impl<'p> Store<'p> {
     /// `pack`: what is added to.
     pub(super) fn new(pack: Option<&Pack<'p>>, abi: Abi) -> Self {
-        let old = pack.and_then(|pack| {
-            let parts: Vec<&AbiPart<'p>> =
-                pack.segments.iter().filter_map(|it| it.abis.get(abi.slot())?.as_ref()).collect();
-            let segments = parts.iter().map(|it| (it.types, it.strings, it.first)).collect();
-            Some(OldTypes { btf: Arc::clone(pack.btf(abi)?), segments })
-        });
-        let first = old.as_ref().map_or((1, 0), |old| (old.btf.type_count(), old.btf.str_end()));
+        let old = pack.and_then(|pack| Known::new(pack, abi));
+        let first = old.as_ref().map_or((1, 0), |old| old.end);
         // The first string of all is the empty one.
         let strings = if old.is_none() { vec![0] } else { Vec::new() };
         Self {
@@ -154,7 +142,7 @@ impl<'p> Store<'p> {
     #[inline]
     pub(super) fn record(&self, id: u32) -> Option<&[u8]> {
         match id.checked_sub(self.first.0) {
-            None => self.old.as_ref()?.btf.record(TypeId(id)),
+            None => self.old.as_ref()?.record(id),
             Some(number) => {
                 let number = number as usize;
                 let start = *self.offsets.get(number)? as usize;
@@ -168,15 +156,37 @@ impl<'p> Store<'p> {
     #[inline]
     fn string_tail(&self, off: u32) -> Option<&[u8]> {
         match off.checked_sub(self.first.1) {
-            None => self.old.as_ref()?.btf.str_tail(off),
+            None => self.old.as_ref()?.string_tail(off),
             Some(off) => self.strings.get(off as usize..),
         }
     }
 
     #[inline]
-    fn string_is(&self, off: u32, name: &[u8]) -> bool {
-        let rest = self.string_tail(off).and_then(|tail| tail.strip_prefix(name));
-        rest.is_some_and(|rest| rest.first() == Some(&0))
+    /// Whether the string at `off` is the one at `name_off` of `btf`.
+    fn string_is(&self, off: u32, btf: &Btf<'_>, name_off: u32) -> bool {
+        match (self.string_tail(off), btf.str_tail(name_off)) {
+            (Some(a), Some(b)) => is_same_string(a, b),
+            _ => false,
+        }
+    }
+
+    /// Reads what comparing types with `types` begins with, the records and their names in the pack.
+    ///
+    /// They lie scattered there, so that a comparison would wait for memory at every step. In these short loops nothing
+    /// depends on what is read, and the waits overlap.
+    pub(super) fn fetch(&self, types: impl Iterator<Item = u32>) {
+        let Some(old) = &self.old else { return };
+        let types: SmallVec<[u32; FETCH_AHEAD]> = types.collect();
+        let touch = |places: &[&[u8]]| {
+            let bytes = places.iter().filter_map(|it| it.first());
+            std::hint::black_box(bytes.fold(0, |all, byte| all ^ byte));
+        };
+        let mut places: SmallVec<[&[u8]; FETCH_AHEAD]> = SmallVec::new();
+        places.extend(types.iter().filter_map(|&id| old.near(id)));
+        touch(&places);
+        places.clear();
+        places.extend(types.iter().filter_map(|&id| old.string_tail(word(old.record(id)?, 0))));
+        touch(&places);
     }
 
     /// Whether a type's name starts with `start`.
@@ -205,13 +215,8 @@ impl<'p> Store<'p> {
         if let Some(&(_, off)) = known {
             return Ok(off);
         }
-        if let Some(old) = &self.old {
-            for &(_, strings, (_, first)) in &old.segments {
-                let mut offs = strings.bucket(hash).map(|number| first.saturating_add(number));
-                if let Some(off) = offs.find(|&off| old.btf.name_is(off, name)) {
-                    return Ok(off);
-                }
-            }
+        if let Some(off) = self.old.as_ref().and_then(|old| old.find_string(hash, name)) {
+            return Ok(off);
         }
         let full = Refusal::PackFull { what: "strings" };
         let off = u32::try_from(self.strings.len()).ok().and_then(|len| len.checked_add(self.first.1));
@@ -232,13 +237,8 @@ impl<'p> Store<'p> {
         if let Some(&(_, id)) = known {
             return Ok(id);
         }
-        if let Some(old) = &self.old {
-            for &(types, _, (first, _)) in &old.segments {
-                let mut ids = types.bucket(hash).map(|number| first.saturating_add(number));
-                if let Some(id) = ids.find(|&id| old.btf.record(TypeId(id)) == Some(&self.scratch)) {
-                    return Ok(id);
-                }
-            }
+        if let Some(id) = self.old.as_ref().and_then(|old| old.find_record(hash, &self.scratch)) {
+            return Ok(id);
         }
         let full = Refusal::PackFull { what: "types" };
         let id = u32::try_from(self.offsets.len()).ok().and_then(|count| count.checked_add(self.first.0));
@@ -303,6 +303,34 @@ pub(super) fn string_hashes(strings: &[u8]) -> Vec<(u64, u32)> {
         at += string.len();
     }
     hashes
+}
+
+/// Whether the strings that `a` and `b` start with, up to their first NUL, are equal.
+///
+/// 32 bytes are compared at a time and without a branch between them: names are shorter, and where they end is hard to
+/// foresee.
+#[inline]
+fn is_same_string(mut a: &[u8], mut b: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    while let (Some((a_head, a_rest)), Some((b_head, b_rest))) =
+        (a.split_first_chunk::<32>(), b.split_first_chunk::<32>())
+    {
+        let (mut differs, mut goes_on) = (0, u64::MAX);
+        for (a, b) in a_head.as_chunks::<8>().0.iter().zip(b_head.as_chunks::<8>().0) {
+            let (a, b) = (u64::from_le_bytes(*a), u64::from_le_bytes(*b));
+            // The lowest bit that is set belongs to the first NUL.
+            let nuls = a.wrapping_sub(ONES) & !a & (ONES << 7);
+            let up_to_nul = nuls ^ nuls.wrapping_sub(1);
+            differs |= (a ^ b) & up_to_nul & goes_on;
+            goes_on &= u64::from(nuls == 0).wrapping_neg();
+        }
+        if differs != 0 || goes_on == 0 {
+            return differs == 0;
+        }
+        (a, b) = (a_rest, b_rest);
+    }
+    let end = a.iter().position(|&byte| byte == 0);
+    end.is_some_and(|end| matches!((a.get(..=end), b.get(..=end)), (Some(a), Some(b)) if a == b))
 }
 
 #[inline]
@@ -382,8 +410,7 @@ impl Guess {
         let Some(record) = record.filter(|it| Kind::from_info(word(it, 1)) == ty.kind) else {
             return Self::default();
         };
-        let name_is =
-            |off: u32, wanted: u32| wanted != 0 && off != 0 && store.string_is(wanted, btf.name(off));
+        let name_is = |off: u32, wanted: u32| wanted != 0 && off != 0 && store.string_is(wanted, btf, off);
         let mut this = Self { name: 0, target: word(record, 2), parts: SmallVec::new() };
         if name_is(ty.name_off, word(record, 0)) {
             this.name = word(record, 0);
@@ -587,7 +614,7 @@ fn is_form_within(
         if off == 0 || wanted == 0 {
             btf.is_anonymous(off) && wanted == 0
         } else {
-            store.string_is(wanted, btf.name(off))
+            store.string_is(wanted, btf, off)
         }
     };
     if word(record, 1) != info || depth == DEPTH_MAX {
@@ -644,4 +671,30 @@ fn is_form_within(
         memo.set(id, behind, wanted);
     }
     equal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that strings are equal up to their first NUL and no further, whatever their length and what follows.
+    #[test]
+    fn strings_are_compared_up_to_their_end() {
+        for len in 0..100_usize {
+            for spare in [0, 1, 31, 32, 70] {
+                let mut a = vec![b'x'; len];
+                a.push(0);
+                let mut b = a.clone();
+                a.resize(len + 1 + spare, b'a');
+                b.resize(len + 1 + spare * 2 / 3, b'b');
+                assert!(is_same_string(&a, &b) && is_same_string(&b, &a));
+                for at in 0..=len {
+                    let mut other = b.clone();
+                    other.get_mut(at).into_iter().for_each(|byte| *byte = 0x80);
+                    assert!(!is_same_string(&a, &other) && !is_same_string(&other, &a), "{len} {spare} {at}");
+                }
+            }
+        }
+        assert!(!is_same_string(b"", b"") && !is_same_string(b"x", b"x"));
+    }
 }

@@ -14,6 +14,7 @@ mod format;
 mod ids;
 mod index;
 mod intern;
+mod known;
 mod lists;
 mod roots;
 mod update;

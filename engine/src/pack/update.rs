@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::build::{KernelParts, ModuleParts, Source};
-use super::columns::{Columns, rows};
+use super::columns::{Columns, Rows};
 use super::format::{
     ENTRY_LEN, HEADER_LEN, LINK_LEN, Link, MAGIC, SLOTS, SectionKind, Slot, VERSION, hash, words,
 };
@@ -280,8 +280,8 @@ fn rebuild(pack: &Pack<'_>, names: &[(&str, u32)]) -> Result<Sections, PackError
                 Some((module, values)) => (Some(*module), values),
                 None => (None, &values),
             };
-            let rows = rows(pack, pack.unit_number(kernel, module)?, values)?;
-            Ok(Source { btf, roots: rows.into_iter().map(|row| (row.id, TypeId(row.shape))).collect() })
+            let rows = Rows::read(pack, pack.unit_number(kernel, module)?, values)?;
+            Ok(Source { btf, roots: rows.in_order().map(|row| (row.id, TypeId(row.shape))).collect() })
         };
         let number = builder.take(&parts, source, memo)?;
         let number = number.map_err(|_| PackError::damaged("a kernel's types do not fit into a pack"))?;

@@ -155,10 +155,10 @@ fn unit(
 ) -> Result<(), PackError> {
     let unit = pack.unit_number(kernel, module)?;
     pack.ids_depth(unit)?;
-    let rows = super::columns::rows(pack, unit, values)?;
+    let rows = super::columns::Rows::read(pack, unit, values)?;
     let shapes = pack.btf_of(abi)?.type_count();
     let mut next = 1;
-    for row in rows {
+    for row in rows.in_order() {
         if row.id < next || row.id >= type_count || row.shape >= shapes {
             return Err(PackError::damaged("a unit's ids are out of order"));
         }

@@ -848,8 +848,8 @@ impl<'data> Pack<'data> {
             UnitNumber::Vmlinux(kernel) => values_of(self, kernel)?.0,
             UnitNumber::Module(module) => Columns::of(self, &[], &[module])?.modules.values(module)?,
         };
-        let rows = super::columns::rows(self, unit, &values)?;
-        Ok(rows.into_iter().map(|row| (TypeId(row.id), TypeId(row.shape))).collect())
+        let rows = super::columns::Rows::read(self, unit, &values)?;
+        Ok(rows.in_order().map(|row| (TypeId(row.id), TypeId(row.shape))).collect())
     }
 }
 
