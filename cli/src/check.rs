@@ -172,6 +172,9 @@ enum Cell {
     NotJudged,
 }
 
+/// What tells findings of one object apart: record or subject, code and effect.
+type About<'a> = (Option<usize>, Option<&'a str>, &'a str, Effect);
+
 /// Same cause, whatever object and kernel it shows up on: worst first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Cause {
@@ -278,7 +281,7 @@ impl<'a> Summary<'a> {
         kernels_of: &[Vec<usize>],
         verdicts: &Verdicts,
     ) {
-        let mut numbers: HashMap<(Option<usize>, Option<&str>, &str, Effect), usize> = HashMap::new();
+        let mut numbers: HashMap<About<'_>, usize> = HashMap::new();
         let mut distinct: Vec<(&Finding, BTreeSet<usize>, Vec<usize>)> = Vec::new();
         for (class, verdicts) in verdicts.by_class.iter().enumerate() {
             for verdict in verdicts {
@@ -515,8 +518,11 @@ fn show_cell(cell: Cell) -> String {
     paint(style, &format!("{text:<11}"))
 }
 
+/// Whether a cell counts for a column.
+type IsKind = fn(&Cell) -> bool;
+
 fn count_cells(row: &[Cell]) -> String {
-    let kinds: [(_, _, fn(&Cell) -> bool); 6] = [
+    let kinds: [(_, _, IsKind); 6] = [
         (BAD, "fail", |it| matches!(it, Cell::Verdict(verdict) if *verdict >= Verdict::FailAttach)),
         (WARN, "unknown", |it| *it == Cell::Verdict(Verdict::Unknown)),
         (WARN, "conditional", |it| *it == Cell::Verdict(Verdict::Conditional)),
