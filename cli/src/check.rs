@@ -1,23 +1,21 @@
 //! `btfleet check`: verdicts, grouped by cause.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::depend::Survey;
-use btfleet_engine::ingest::read_file;
-use btfleet_engine::kconfig::Kconfig;
 use btfleet_engine::object::{Object, Reloc, SourceLine};
-use btfleet_engine::report::{self, Effect, Finding, Known, Verdict, Verdicts, World};
+use btfleet_engine::report::{self, Effect, Finding, Verdict, Verdicts};
 use btfleet_engine::resolve::Code;
 use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::load::{Files, Inputs};
-use crate::loader::{Loaders, Refusal, release_in_name};
+use crate::loader::{Loaders, Refusal};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
 use crate::resolve::object_defects;
 use crate::rows::{EndRow, InputRow, PairRow, VerdictRow, hex, push_line};
+use crate::world::world;
 
 /// Causes, objects and names that a summary lists before it says how many more there are.
 const CAUSES_SHOWN: usize = 20;
@@ -53,7 +51,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let survey = loaders
         .is_libbpf()
         .then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, args.inputs.modules.into()));
-    let world = world(args, &inputs)?;
+    let world = world(&args.world, &inputs)?;
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     let summaries = batch.for_each_with(
@@ -141,27 +139,6 @@ fn json_rows(
         }
     }
     (text, count)
-}
-
-/// What is known of the kernels beside their BTF.
-fn world(args: &CheckArgs, inputs: &Inputs<'_>) -> Result<World, Failure> {
-    let given = match &args.kconfig {
-        Some(path) => {
-            let text = read_file(path).map_err(|error| Failure::Usage(error.to_string()))?;
-            Some(Arc::new(Kconfig::parse(&text)))
-        }
-        None => None,
-    };
-    if let (Some(path), true) = (&args.kconfig, given.as_ref().is_some_and(|it| it.is_empty())) {
-        return Err(Failure::Usage(format!("{}: it sets no CONFIG_ value", path.display())));
-    }
-    let kernels = inputs.kernels.iter().zip(&inputs.kernel_names).map(|(kernel, name)| {
-        let kconfig = given.clone().or_else(|| kernel.kconfig.clone());
-        Known::new(kernel, release_in_name(name), kconfig)
-    });
-    let kernels = kernels.collect();
-    let constants = args.rodata.iter().map(|it| (it.name.clone().into_bytes(), it.value)).collect();
-    Ok(World { kernels, constants })
 }
 
 /// What an object comes to on a kernel: the worst over its autoloaded programs.

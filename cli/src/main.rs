@@ -17,6 +17,7 @@ mod pack;
 mod relocate;
 mod resolve;
 mod rows;
+mod world;
 
 use std::process::ExitCode;
 

@@ -15,5 +15,6 @@ mod world;
 pub use check::check;
 pub use classes::{Partition, classes};
 pub use cover::Cover;
+pub use reaching::{Route, Stop, routes};
 pub use verdict::{Abort, Effect, Finding, ProgramVerdict, Verdict, Verdicts};
 pub use world::{Known, World};
