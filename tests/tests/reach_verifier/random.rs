@@ -153,6 +153,9 @@ fn no_place_of_a_random_program_is_dead_that_the_verifier_reaches() {
                 wrong.push((seed, mark));
             }
             if std::env::var_os("BTFLEET_REACH_SHOW").is_some() {
+                let is_dead = |it: &usize| matches!(linked.predicted(*it, verifier), Reach::Dead(_));
+                let dead: Vec<usize> = (0..linked.insns.len()).filter(is_dead).collect();
+                println!("dead slots: {dead:?}");
                 println!("seed {seed}, slot {mark}: reached {is_reached}, {reach:?}\n{}\n{}", describe(&linked), loaded.log);
             }
         }
