@@ -164,7 +164,7 @@ impl Frame {
         let (at, within) = (offset.div_euclid(SLOT), offset.rem_euclid(SLOT));
         let is_zero = matches!(value, Value::Scalar(it) if it.value() == Some(0));
         let is_tracked = within == 0
-            && !(is_zero && !verifier.spills_zeros)
+            && (!is_zero || verifier.spills_zeros)
             && match len {
                 8 => !is_immediate || verifier.tracks_stored_immediates,
                 _ if is_immediate => value.is_scalar() && verifier.tracks_stored_immediates,

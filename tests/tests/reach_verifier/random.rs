@@ -85,7 +85,8 @@ fn describe(linked: &Linked) -> String {
 
 /// The last lines of a log that are no statistics.
 fn reason(loaded: &Loaded) -> String {
-    let lines = loaded.log.lines().filter(|it| !it.starts_with("processed") && !it.starts_with("verification time"));
+    let lines =
+        loaded.log.lines().filter(|it| !it.starts_with("processed") && !it.starts_with("verification time"));
     let last = lines.last().unwrap_or("no log");
     last.chars().map(|it| if it.is_ascii_digit() { '#' } else { it }).collect()
 }
@@ -156,7 +157,11 @@ fn no_place_of_a_random_program_is_dead_that_the_verifier_reaches() {
                 let is_dead = |it: &usize| matches!(linked.predicted(*it, verifier), Reach::Dead(_));
                 let dead: Vec<usize> = (0..linked.insns.len()).filter(is_dead).collect();
                 println!("dead slots: {dead:?}");
-                println!("seed {seed}, slot {mark}: reached {is_reached}, {reach:?}\n{}\n{}", describe(&linked), loaded.log);
+                println!(
+                    "seed {seed}, slot {mark}: reached {is_reached}, {reach:?}\n{}\n{}",
+                    describe(&linked),
+                    loaded.log
+                );
             }
         }
     }
