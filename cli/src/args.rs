@@ -43,6 +43,8 @@ pub(crate) enum Command {
     /// Measurements on your own kernels and objects.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Every code that reports use: what it means, what it does to the load, what to do about it.
+    Rules(RulesArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -284,6 +286,16 @@ pub(crate) struct PackAddArgs {
     /// Number of threads that read kernels; 0 takes one per core.
     #[arg(short, long, default_value_t = 0, value_name = "N")]
     pub(crate) jobs: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RulesArgs {
+    /// Everything about this code; without it, a line for each.
+    #[arg(value_name = "CODE")]
+    pub(crate) code: Option<String>,
+    /// A table to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -17,6 +17,7 @@ mod pack;
 mod relocate;
 mod resolve;
 mod rows;
+mod rules;
 mod world;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(args),
         Command::Pack(args) => pack::run(&args.command),
         Command::Bench(BenchCommand::Matchers(args)) => bench::matchers(args),
+        Command::Rules(args) => rules::run(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
     });

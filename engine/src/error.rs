@@ -110,6 +110,28 @@ pub enum ResolveError {
 }
 
 impl ResolveError {
+    /// One of each, with nothing in its fields.
+    pub const ALL: [Self; 18] = [
+        Self::AmbiguousOffset { first: 0, other: 0 },
+        Self::AmbiguousValue { first: 0, other: 0 },
+        Self::BitfieldUnreadable,
+        Self::OffsetOverflow { value: 0 },
+        Self::InsnMismatch { found: 0, expected: 0 },
+        Self::InsnUnsupported { code: 0 },
+        Self::WidthMismatch { access: 0, local: 0, target: 0 },
+        Self::AnonymousRoot { id: 0 },
+        Self::BadAccessString,
+        Self::BadTypeId { id: 0 },
+        Self::BadInsnOffset { offset: 0, why: "" },
+        Self::LocalTypeUnusable,
+        Self::KindNotApplicable,
+        Self::TooDeep,
+        Self::MatchTooDeep,
+        Self::UnknownKind { kind: 0 },
+        Self::LoaderUnsupported,
+        Self::TargetMalformed { errno: 0 },
+    ];
+
     /// The errno that the loader fails with, negative.
     pub fn errno(self) -> i32 {
         match self {

@@ -59,7 +59,8 @@ fn reach(order: ByteOrder, verifier: Verifier, entry: &[Insn], functions: &[Vec<
     let question = Question {
         image: &image,
         insns: &insns,
-        record_of: &vec![None; insns.len()],
+        records: &vec![None; insns.len()],
+        live: &image.live_registers(),
         poisoned: &poisoned,
         constants: &[],
         symbols: &[],

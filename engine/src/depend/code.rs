@@ -58,6 +58,36 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, in the order of their declaration.
+    pub const ALL: [Self; 26] = [
+        Self::Ok,
+        Self::TargetMissing,
+        Self::TargetModuleOnly,
+        Self::TargetAmbiguous,
+        Self::TargetNeedsKallsyms,
+        Self::TracepointMissing,
+        Self::LsmHookMissing,
+        Self::IterMissing,
+        Self::TargetSetAtRuntime,
+        Self::KfuncMissing,
+        Self::KfuncMissingWeak,
+        Self::KfuncProtoMismatch,
+        Self::KfuncModuleOnly,
+        Self::KsymMissing,
+        Self::KsymMissingWeak,
+        Self::KsymTypeMismatch,
+        Self::KsymModuleOnly,
+        Self::KsymNeedsKallsyms,
+        Self::OpsTypeMissing,
+        Self::OpsModuleOnly,
+        Self::OpsMemberMissing,
+        Self::OpsMemberMissingZero,
+        Self::OpsMemberMismatch,
+        Self::NeedsKernelBtf,
+        Self::KconfigUnknown,
+        Self::KconfigUnrecognized,
+    ];
+
     /// The code as reports write it.
     pub fn name(self) -> &'static str {
         match self {

@@ -50,6 +50,18 @@ pub enum InputCode {
 }
 
 impl InputCode {
+    /// Every code, in the order of their declaration.
+    pub const ALL: [Self; 8] = [
+        Self::Unreadable,
+        Self::ObjectDefective,
+        Self::ObjectRefused,
+        Self::ObjectBtfIgnored,
+        Self::TargetBtfMissing,
+        Self::TargetBtfDefective,
+        Self::PackUnusable,
+        Self::ModuleUnavailable,
+    ];
+
     /// The code as reports write it.
     pub fn name(self) -> &'static str {
         match self {

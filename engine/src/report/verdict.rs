@@ -23,6 +23,17 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict, the best first.
+    pub const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::OkDrift,
+        Self::Conditional,
+        Self::Unknown,
+        Self::FailAttach,
+        Self::FailSymbol,
+        Self::FailReloc,
+    ];
+
     /// The verdict as reports write it.
     pub fn name(self) -> &'static str {
         match self {
@@ -59,6 +70,18 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Every effect, in the order of their declaration.
+    pub const ALL: [Self; 8] = [
+        Self::Applied,
+        Self::PoisonedDead,
+        Self::PoisonedConditional,
+        Self::PoisonedLive,
+        Self::Conditional,
+        Self::AttachFails,
+        Self::Aborts,
+        Self::Refused,
+    ];
+
     /// The effect as reports write it.
     pub fn name(self) -> &'static str {
         match self {
