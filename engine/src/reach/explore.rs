@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::live;
 use super::scalar::Sources;
-use super::state::{Assumption, State};
+use super::state::{Assumption, State, Value};
 use super::{Guard, Path, Question, Reach, Reached, Source, Turn};
 use crate::object::Reference;
 
@@ -165,7 +165,9 @@ impl<'q> Explorer<'q> {
                 *is_visited = true;
                 if self.is_poisoned.get(slot) == Some(&true) {
                     self.hit(slot, &state);
-                    break;
+                    // The verifier stops here. Whoever mends this wants to know what it would meet next.
+                    slot = self.beyond(slot, &mut state);
+                    continue;
                 }
                 match self.step(slot, &mut state) {
                     Some(next) => slot = next,
@@ -174,6 +176,14 @@ impl<'q> Explorer<'q> {
             }
         }
         true
+    }
+
+    /// Goes on behind a poisoned instruction as if it had done something unknown.
+    fn beyond(&self, slot: usize, state: &mut State) -> usize {
+        let original = self.question.image.slots.get(slot).map(|it| it.insn);
+        let Some(insn) = original else { return slot + 1 };
+        state.set(insn.dst, Value::UNKNOWN);
+        slot + if insn.is_ldimm64() { 2 } else { 1 }
     }
 
     /// Follows a function from its start, with unknown arguments.

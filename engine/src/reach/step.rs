@@ -310,7 +310,6 @@ impl Explorer<'_> {
         if let Some(Reference::Extern(symbol)) = reference {
             if self.question.symbols.get(symbol) == Some(&Symbol::Missing) {
                 self.hit(slot, state);
-                return None;
             }
             if self.question.throws.get(symbol) == Some(&true) {
                 return None;

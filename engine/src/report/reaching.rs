@@ -280,19 +280,21 @@ impl<'a, 'r> Reaching<'a, 'r> {
                 Found::Dead { guards: lines, assumed: self.assumptions(program, symbols, sources) }
             }
             Reach::Live(path) if !path.is_proved => Found::Bounded,
-            Reach::Live(path) => Found::Live { assumed: self.of_path(program, symbols, path) },
+            // What is open on the way there was found not to matter.
+            Reach::Live(path) => {
+                let decided = path.steps.iter().filter(|it| it.is_decided);
+                let sources = decided.flat_map(|it| it.sources.iter());
+                Found::Live { assumed: self.assumptions(program, symbols, sources) }
+            }
             Reach::Conditional(path, _) => {
-                let mut assumed = self.of_path(program, symbols, path);
+                let sources = path.steps.iter().flat_map(|it| it.sources.iter());
+                let mut assumed = self.assumptions(program, symbols, sources);
                 if path.only_before_6_8 {
                     assumed.push("a kernel before 6.8 verifies functions that nothing calls".into());
                 }
                 Found::Conditional { assumed }
             }
         }
-    }
-
-    fn of_path(&self, program: &Program<'_>, symbols: &[Symbol], path: &Path) -> Vec<String> {
-        self.assumptions(program, symbols, path.steps.iter().flat_map(|it| it.sources.iter()))
     }
 
     /// What was taken for granted of constants, the configuration and symbols.
