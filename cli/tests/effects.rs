@@ -140,6 +140,24 @@ fn constants_and_configuration_can_be_given() {
     }
 }
 
+/// Check that --fail-on tells what is conditional from what fails.
+#[test]
+fn what_is_conditional_is_a_finding_if_asked_for() {
+    let code = |fail_on: &str| {
+        let args = ["--loader", "kernel:6.12", "--rodata", "use_new=unknown", "--fail-on", fail_on];
+        let out = Command::new(env!("CARGO_BIN_EXE_btfleet"))
+            .arg("check")
+            .arg(root().join("tests/effects/objects/effects.bpf.o"))
+            .arg("--kernels")
+            .arg(root().join("workloads/samples/kernels").join(OLD))
+            .args(args)
+            .output()
+            .unwrap();
+        out.status.code()
+    };
+    assert_eq!(["fail", "unknown", "conditional", "drift", "never"].map(code), [0, 0, 1, 1, 0].map(Some));
+}
+
 /// Check that the branch that keeps the verifier away is named, with what decides it.
 #[test]
 fn explain_names_the_guard() {
