@@ -64,9 +64,9 @@ pub(crate) struct CheckArgs {
     /// A table to read, or one JSON object per line for programs.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
-    /// Who relocates: 'libbpf', or the 'kernel' itself while it loads a program (light skeletons), with the
-    /// rules of RELEASE; without one, of the release that each kernel's name has.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]")]
+    /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
+    /// RELEASE, without one, of the release that each kernel's name has; or 'aya', for programs loaded from Rust.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
     pub(crate) loader: LoaderArg,
     #[command(flatten)]
     pub(crate) world: WorldArgs,
@@ -82,9 +82,9 @@ pub(crate) struct ResolveArgs {
     /// A table to read, or one JSON object per line for programs.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
-    /// Who relocates: 'libbpf', or the 'kernel' itself while it loads a program (light skeletons), with the
-    /// rules of RELEASE; without one, of the release that each kernel's name has.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]")]
+    /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
+    /// RELEASE, without one, of the release that each kernel's name has; or 'aya', for programs loaded from Rust.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
     pub(crate) loader: LoaderArg,
     /// Skip programs in sections with a leading '?', as libbpf does unless told to load them.
     #[arg(long)]
