@@ -76,6 +76,10 @@ pub(crate) struct CheckArgs {
     /// object.
     #[arg(long, value_name = "NAME=VALUE|unknown")]
     pub(crate) rodata: Vec<Constant>,
+    /// What the project says of its programs, as docs/manifest.md describes it: which may be left out, what their loader
+    /// sets, which findings are accepted.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
     /// Exit with 1 if any autoloaded program has a verdict at least this bad.
     #[arg(long, value_enum, default_value_t = FailOn::Fail)]
     pub(crate) fail_on: FailOn,

@@ -9,11 +9,13 @@ mod cover;
 mod needs;
 mod reaching;
 mod records;
+mod roles;
 mod verdict;
 mod world;
 
 pub use check::check;
 pub use classes::{Partition, classes};
 pub use cover::Cover;
+pub use roles::Roles;
 pub use verdict::{Abort, Effect, Finding, ProgramVerdict, Verdict, Verdicts};
 pub use world::{Known, World};
