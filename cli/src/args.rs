@@ -70,6 +70,10 @@ pub(crate) struct CheckArgs {
     pub(crate) loader: LoaderArg,
     #[command(flatten)]
     pub(crate) world: WorldArgs,
+    /// What the project says of its programs, as docs/manifest.md describes it: which may be left out, what their loader
+    /// sets, which findings are accepted.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
     /// Exit with 1 if any autoloaded program has a verdict at least this bad.
     #[arg(long, value_enum, default_value_t = FailOn::Fail)]
     pub(crate) fail_on: FailOn,

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::depend::Survey;
 use btfleet_engine::object::{Object, Reloc, SourceLine};
-use btfleet_engine::report::{self, Effect, Finding, Verdict, Verdicts};
+use btfleet_engine::report::{self, Effect, Finding, Roles, Verdict, Verdicts};
 use btfleet_engine::resolve::Code;
 use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::load::{Files, Inputs};
 use crate::loader::{Loaders, Refusal};
-use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
+use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, progress};
+use crate::project::{Project, what_about};
 use crate::resolve::object_defects;
 use crate::rows::{EndRow, InputRow, PairRow, VerdictRow, hex, push_line};
 use crate::world::world;
@@ -27,8 +28,11 @@ const KERNEL_COLUMNS_MAX: usize = 12;
 
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
+    let project = args.manifest.as_ref().map(|it| Project::read(it)).transpose()?.unwrap_or_default();
     let files = Files::read(&args.inputs, &batch)?;
-    let inputs = files.parse(&batch);
+    let mut inputs = files.parse(&batch);
+    project.apply(&mut inputs.objects)?;
+    let inputs = inputs;
     let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
     let format = args.format;
     let hashes = match format {
@@ -51,17 +55,20 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let survey = loaders
         .is_libbpf()
         .then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, args.inputs.modules.into()));
-    let world = world(&args.world, &inputs)?;
+    let mut world = world(&args.world, &inputs)?;
+    project.add_to(&mut world);
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     let summaries = batch.for_each_with(
         inputs.objects.len(),
         Summary::default,
         |summary, object| {
-            let verdicts = report::check(&run, survey.as_ref(), &world, object);
-            summary.add(&inputs, &loaders, object, &verdicts);
+            let mut verdicts = report::check(&run, survey.as_ref(), &world, object);
+            let accepted = inputs.objects.get(object).map(|it| project.accept(it, &mut verdicts));
+            summary.add(&inputs, &loaders, &world.roles, object, &verdicts);
+            summary.add_accepted(&verdicts, &accepted.unwrap_or_default());
             match format {
-                Format::Jsonl => json_rows(&inputs, &loaders, &hashes, object, &verdicts),
+                Format::Jsonl => json_rows(&inputs, &loaders, &project, &hashes, object, &verdicts),
                 Format::Table => (Vec::new(), 0),
             }
         },
@@ -92,6 +99,12 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         }
         Format::Table => summary.print(&mut out, &inputs, loaders.is_libbpf())?,
     }
+    for remark in project.remarks(&summary.accepted) {
+        match format {
+            Format::Jsonl => message(&format!("btfleet: {remark}")),
+            Format::Table => out.line(&remark)?,
+        }
+    }
     out.finish()?;
     Ok(if summary.worst_autoloaded.is_some_and(|worst| is_finding(worst, args.fail_on)) {
         Exit::Finding
@@ -115,6 +128,7 @@ fn is_finding(verdict: Verdict, fail_on: FailOn) -> bool {
 fn json_rows(
     inputs: &Inputs<'_>,
     loaders: &Loaders,
+    project: &Project,
     hashes: &[String],
     object_no: usize,
     verdicts: &Verdicts,
@@ -131,7 +145,7 @@ fn json_rows(
         }
         for verdict in verdicts.on(kernel_no).unwrap_or_default() {
             if let Some(row) =
-                VerdictRow::new(object_name, hash, kernel_name, object, verdict, loaders.is_libbpf())
+                VerdictRow::new(object_name, hash, kernel_name, object, verdict, loaders.is_libbpf(), project)
             {
                 push_line(&mut text, &row);
                 count += 1;
@@ -214,10 +228,27 @@ struct Summary<'a> {
     /// Pairs that were not judged, by reason.
     pairs_not_judged: BTreeMap<&'static str, usize>,
     worst_autoloaded: Option<Verdict>,
+    /// By entry of the manifest: programs on kernels that it was about.
+    accepted: BTreeMap<usize, usize>,
 }
 
 impl<'a> Summary<'a> {
-    fn add(&mut self, inputs: &'a Inputs<'_>, loaders: &Loaders, object_no: usize, verdicts: &Verdicts) {
+    fn add_accepted(&mut self, verdicts: &Verdicts, accepted: &[(usize, usize)]) {
+        for &(entry, class) in accepted {
+            let is_of_class = |it: &&Option<u32>| it.is_some_and(|it| it as usize == class);
+            *self.accepted.entry(entry).or_default() +=
+                verdicts.classes.of.iter().filter(is_of_class).count();
+        }
+    }
+
+    fn add(
+        &mut self,
+        inputs: &'a Inputs<'_>,
+        loaders: &Loaders,
+        roles: &Roles,
+        object_no: usize,
+        verdicts: &Verdicts,
+    ) {
         let Some(object) = inputs.objects.get(object_no) else { return };
         let mut cells = vec![Cell::NoPrograms; inputs.kernels.len()];
         let mut kernels_of: Vec<Vec<usize>> = vec![Vec::new(); verdicts.by_class.len()];
@@ -230,13 +261,10 @@ impl<'a> Summary<'a> {
             }
         }
         for (verdicts, kernels) in verdicts.by_class.iter().zip(&kernels_of) {
-            let mut worst: Option<Verdict> = None;
             for verdict in verdicts {
                 *self.counts.entry(verdict.verdict).or_default() += kernels.len();
-                if object.programs().get(verdict.program).is_some_and(|it| it.autoload) {
-                    worst = worst.max(Some(verdict.verdict));
-                }
             }
+            let worst = roles.worst(object, verdicts);
             self.worst_autoloaded = self.worst_autoloaded.max(worst);
             for &kernel in kernels {
                 if let Some(cell) = cells.get_mut(kernel) {
@@ -247,13 +275,14 @@ impl<'a> Summary<'a> {
         if !cells.iter().all(|it| matches!(it, Cell::Verdict(Verdict::Ok) | Cell::NoPrograms)) {
             self.cells.insert(object_no, cells);
         }
-        self.add_findings(object, object_no, &kernels_of, verdicts);
+        self.add_findings(object, roles, object_no, &kernels_of, verdicts);
     }
 
     /// Programs and classes of kernels have most findings in common: what they are about is found out once.
     fn add_findings(
         &mut self,
         object: &'a Object<'_>,
+        roles: &Roles,
         object_no: usize,
         kernels_of: &[Vec<usize>],
         verdicts: &Verdicts,
@@ -283,18 +312,16 @@ impl<'a> Summary<'a> {
             let cause = Cause {
                 verdict: std::cmp::Reverse(finding.verdict),
                 code: finding.code,
-                path: reloc
-                    .map(|it| subject(object, it, finding.code))
-                    .or_else(|| finding.subject.clone())
-                    .unwrap_or_default(),
+                path: what_about(object, finding),
             };
             let places = self.causes.entry(cause).or_default();
             if places.message.as_ref().is_none_or(|(first, _)| object_no < *first) {
                 places.message = Some((object_no, finding.message.clone()));
             }
             places.kinds.extend(reloc.and_then(|it| it.kind).map(|it| it.name()));
-            places.in_default |=
-                programs.iter().any(|it| object.programs().get(*it).is_some_and(|it| it.autoload));
+            places.in_default |= programs
+                .iter()
+                .any(|it| object.programs().get(*it).is_some_and(|it| roles.loads_unasked(it)));
             let kernels = |class: &usize| kernels_of.get(*class).map_or(&[][..], Vec::as_slice);
             places.count += classes.iter().map(|it| kernels(it).len()).sum::<usize>();
             places.on.resize(verdicts.classes.of.len(), false);
@@ -327,6 +354,9 @@ impl<'a> Summary<'a> {
             *self.pairs_not_judged.entry(why).or_default() += count;
         }
         self.worst_autoloaded = self.worst_autoloaded.max(other.worst_autoloaded);
+        for (entry, count) in other.accepted {
+            *self.accepted.entry(entry).or_default() += count;
+        }
         self
     }
 
@@ -423,7 +453,7 @@ impl<'a> Summary<'a> {
             };
             let kinds: Vec<&str> = places.kinds.iter().copied().collect();
             let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
-            let optional = if places.in_default { "" } else { ", only in programs not loaded by default" };
+            let optional = if places.in_default { "" } else { ", only in programs that need not load" };
             out.line(&format!(
                 "{} {} {}{kinds}{optional}",
                 paint(style, word),
@@ -468,7 +498,7 @@ impl<'a> Summary<'a> {
 }
 
 /// What a cause is about: the field, or the type where that is missing as a whole.
-fn subject(object: &Object<'_>, reloc: &Reloc<'_>, code: &str) -> String {
+pub(crate) fn subject(object: &Object<'_>, reloc: &Reloc<'_>, code: &str) -> String {
     let whole_type = [Code::NoType, Code::FwdOnly].iter().any(|it| it.name() == code);
     if whole_type { object.root_name(reloc) } else { object.path(reloc) }
 }

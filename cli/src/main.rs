@@ -14,6 +14,7 @@ mod manifest;
 mod outdir;
 mod output;
 mod pack;
+mod project;
 mod relocate;
 mod resolve;
 mod rows;

@@ -10,6 +10,8 @@ use btfleet_engine::report::ProgramVerdict;
 use btfleet_engine::resolve::{Decision, Outcome};
 use serde::Serialize;
 
+use crate::project::{AcceptedRow, Project};
+
 /// One record on one kernel.
 #[derive(Serialize)]
 pub(crate) struct RelocRow<'a> {
@@ -268,6 +270,9 @@ struct FindingRow<'a> {
     file: Option<String>,
     line: Option<u32>,
     message: &'a str,
+    /// Only of findings that a manifest names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted: Option<AcceptedRow<'a>>,
 }
 
 impl<'a> VerdictRow<'a> {
@@ -278,6 +283,7 @@ impl<'a> VerdictRow<'a> {
         object: &Object<'_>,
         verdict: &'a ProgramVerdict,
         judges_needs: bool,
+        project: &'a Project,
     ) -> Option<Self> {
         let program = object.programs().get(verdict.program)?;
         let relocs = object.relocs();
@@ -307,6 +313,7 @@ impl<'a> VerdictRow<'a> {
                 file: line.map(|it| text(it.file)),
                 line: line.map(|it| it.line),
                 message: &finding.message,
+                accepted: project.acceptance(object, verdict.program, finding),
             }
         });
         Some(Self {

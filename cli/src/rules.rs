@@ -79,6 +79,11 @@ struct End {
     rows: usize,
 }
 
+/// Whether there is such a code.
+pub(crate) fn is_code(code: &str) -> bool {
+    CATALOG.iter().any(|it| it.code == code)
+}
+
 pub(crate) fn run(args: &RulesArgs) -> Result<Exit, Failure> {
     let is_meant = |it: &&Rule| args.code.as_ref().is_none_or(|code| code == it.code);
     let rules: Vec<&Rule> = CATALOG.iter().filter(is_meant).collect();

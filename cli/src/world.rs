@@ -28,8 +28,8 @@ pub(crate) struct WorldArgs {
 /// A variable in `.rodata` and its value; `None` if that is not known.
 #[derive(Clone, Debug)]
 pub(crate) struct Constant {
-    name: String,
-    value: Option<u64>,
+    pub(crate) name: String,
+    pub(crate) value: Option<u64>,
 }
 
 impl FromStr for Constant {
@@ -78,5 +78,5 @@ pub(crate) fn world(args: &WorldArgs, inputs: &Inputs<'_>) -> Result<World, Fail
         let kconfig = given.clone().or_else(|| kernel.kconfig.clone());
         Known::new(kernel, release_in_name(name), kconfig)
     });
-    Ok(World { kernels: kernels.collect(), constants })
+    Ok(World { kernels: kernels.collect(), constants, ..World::default() })
 }

@@ -349,6 +349,13 @@ impl<'data> Object<'data> {
         &self.programs
     }
 
+    /// Says what a program attaches to, as loaders do for what the object leaves open.
+    pub fn set_attach(&mut self, program: usize, target: AttachTarget<'data>) {
+        if let Some(program) = self.programs.get_mut(program) {
+            program.attach = Some(target);
+        }
+    }
+
     /// Numbers of all functions that are loaded with program number `program`: itself, the subprograms that
     /// it calls, and those that they call, ascending.
     pub fn linked_functions(&self, program: usize) -> Vec<usize> {

@@ -7,13 +7,13 @@ use super::verdict::{Effect, Finding, ProgramVerdict, Verdict, Verdicts};
 use super::world::{Externs, World};
 use crate::batch::{Aspect, Classes, Folded, Run};
 use crate::depend::Survey;
-use crate::object::{Object, Reloc};
+use crate::object::{Object, Program, Reloc};
 
 /// Judges every entry program of object number `number` on the kernels of a run.
 ///
 /// Candidates are pruned by the records of autoloaded programs and of all subprograms, as when libbpf loads
 /// the object unasked. Each program with a leading `?` is judged in a fold of its own with itself switched
-/// on, and never bears on the others. The kernel's own loader sees one program at a time, so there no program bears
+/// on, and never bears on the others; so is each that its loader may leave out. The kernel's own loader sees one program at a time, so there no program bears
 /// on another.
 ///
 /// `survey`: the needs of the same objects on the same kernels; without it, only records are judged.
@@ -23,14 +23,13 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, world: &World, number: 
         return Verdicts { classes: Classes::none(run.kernel_count()), by_class: Vec::new() };
     };
     let programs = object.programs();
-    let autoloaded = |reloc: &Reloc<'_>| {
-        reloc.program.and_then(|it| programs.get(it)).is_none_or(|program| program.autoload)
-    };
+    let is_on = |program: &Program<'_>| world.roles.loads_unasked(program);
+    let autoloaded = |reloc: &Reloc<'_>| reloc.program.and_then(|it| programs.get(it)).is_none_or(is_on);
     let entries = || programs.iter().enumerate().filter(|(_, it)| !it.is_subprogram);
     let shared = run.fold(number, autoloaded);
     let own: Vec<_> = entries()
         .map(|(program, it)| {
-            let is_alone = !it.autoload && has_records(object, program);
+            let is_alone = !is_on(it) && has_records(object, program);
             is_alone.then(|| run.fold(number, |reloc| autoloaded(reloc) || reloc.program == Some(program)))
         })
         .collect();

@@ -9,6 +9,7 @@ mod cover;
 mod needs;
 mod reaching;
 mod records;
+mod roles;
 mod verdict;
 mod world;
 
@@ -16,5 +17,6 @@ pub use check::check;
 pub use classes::{Partition, classes};
 pub use cover::Cover;
 pub use reaching::{Route, Stop, routes};
+pub use roles::Roles;
 pub use verdict::{Abort, Effect, Finding, ProgramVerdict, Verdict, Verdicts};
 pub use world::{Known, World};

@@ -128,9 +128,15 @@ fn add(
 fn subject(owner: Owner, object: &Object<'_>, need: &Need<'_>) -> String {
     let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
     match (need, owner) {
-        (Need::Attach(_), Owner::Program(program)) => {
+        (Need::Attach(target), Owner::Program(program)) => {
             let section = object.programs().get(program).map(|it| it.section).unwrap_or_default();
-            text(section.strip_prefix(b"?").unwrap_or(section))
+            let section = text(section.strip_prefix(b"?").unwrap_or(section));
+            let name = text(target.name.unwrap_or_default());
+            if section.contains(&name) {
+                return section;
+            }
+            // The loader sets it.
+            format!("{}/{name}", section.split('/').next().unwrap_or_default())
         }
         (Need::StructOps { ty, .. }, _) => {
             let name = ty.btf.ty(ty.id).map(|it| ty.btf.name(it.name_off)).unwrap_or_default();

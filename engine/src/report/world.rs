@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::roles::Roles;
 use crate::depend::{Code, Owner, Severity, Survey};
 use crate::dialect::Release;
 use crate::format::btf::Kind;
@@ -25,6 +26,8 @@ pub struct World {
     pub kernels: Vec<Known>,
     /// Values of variables in `.rodata` that loaders set, by name; `None` for one that is not known.
     pub constants: Vec<(Vec<u8>, Option<u64>)>,
+    /// Programs that loaders may leave out.
+    pub roles: Roles,
 }
 
 /// What is known of a kernel.
