@@ -88,7 +88,7 @@ fn on_open_pack(c: &mut Criterion, name: &str, files: &[&File], kernels: &[Kerne
         queries.extend(query.filter(|it| !queries.contains(it)));
     }
     let fleet = Fleet::new(kernels.iter().collect());
-    let selection = Selection { modules: Modules::All, exact_kinds: false };
+    let selection = Selection { modules: Modules::All, exact_kinds: false, in_modules: true };
     let table = |query: &Query<'_>| fleet.table(&query.root, selection);
     let tables: Vec<RootTable<'_>> = queries.iter().map(|it| table(it.0)).collect();
     let cases: Vec<Case<'_>> =

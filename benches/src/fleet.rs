@@ -232,7 +232,7 @@ impl<'r> Rows<'r> {
         }
         let roots: HashSet<&Root<'_>> = queries.iter().map(|(query, _)| &query.root).collect();
         let fleet = Fleet::new(kernels.iter().collect());
-        let selection = Selection { modules: Modules::All, exact_kinds: false };
+        let selection = Selection { modules: Modules::All, exact_kinds: false, in_modules: true };
         let mut distinct = Distinct {
             records: relocs().count(),
             queries: queries.len(),

@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use btfleet_engine::fleet::Modules;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::loader::LoaderArg;
+use crate::world::WorldArgs;
 
 /// Name, version and the loader whose answers are modelled.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nmodels libbpf f7081a6 (July 2026)");
@@ -64,18 +64,12 @@ pub(crate) struct CheckArgs {
     /// A table to read, or one JSON object per line for programs.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
-    /// Who relocates: 'libbpf', or the 'kernel' itself while it loads a program (light skeletons), with the
-    /// rules of RELEASE; without one, of the release that each kernel's name has.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]")]
+    /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
+    /// RELEASE, without one, of the release that each kernel's name has; or 'aya', for programs loaded from Rust.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
     pub(crate) loader: LoaderArg,
-    /// The configuration of all these kernels, as /proc/config.gz has it when unpacked. Without it, a file beside each
-    /// kernel named like it with '.config', or 'config' beside a 'vmlinux'.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) kconfig: Option<PathBuf>,
-    /// The value that the loader sets for a variable in .rodata, or that it is unknown. Without it, the value in the
-    /// object.
-    #[arg(long, value_name = "NAME=VALUE|unknown")]
-    pub(crate) rodata: Vec<Constant>,
+    #[command(flatten)]
+    pub(crate) world: WorldArgs,
     /// What the project says of its programs, as docs/manifest.md describes it: which may be left out, what their loader
     /// sets, which findings are accepted.
     #[arg(long, value_name = "FILE")]
@@ -85,32 +79,6 @@ pub(crate) struct CheckArgs {
     pub(crate) fail_on: FailOn,
 }
 
-/// A variable in `.rodata` and its value; `None` if that is not known.
-#[derive(Clone, Debug)]
-pub(crate) struct Constant {
-    pub(crate) name: String,
-    pub(crate) value: Option<u64>,
-}
-
-impl FromStr for Constant {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once('=').ok_or("it is NAME=VALUE or NAME=unknown")?;
-        let number = |text: &str| match text.strip_prefix("0x") {
-            Some(hex) => u64::from_str_radix(hex, 16).ok(),
-            None => text.parse().ok().or_else(|| text.parse::<i64>().ok().map(i64::cast_unsigned)),
-        };
-        let value = match value {
-            "unknown" => None,
-            "true" => Some(1),
-            "false" => Some(0),
-            text => Some(number(text).ok_or("VALUE is a number of up to 64 bits, true, false or unknown")?),
-        };
-        Ok(Self { name: name.to_owned(), value })
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct ResolveArgs {
     #[command(flatten)]
@@ -118,9 +86,9 @@ pub(crate) struct ResolveArgs {
     /// A table to read, or one JSON object per line for programs.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
-    /// Who relocates: 'libbpf', or the 'kernel' itself while it loads a program (light skeletons), with the
-    /// rules of RELEASE; without one, of the release that each kernel's name has.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]")]
+    /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
+    /// RELEASE, without one, of the release that each kernel's name has; or 'aya', for programs loaded from Rust.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
     pub(crate) loader: LoaderArg,
     /// Skip programs in sections with a leading '?', as libbpf does unless told to load them.
     #[arg(long)]
@@ -239,9 +207,12 @@ pub(crate) struct ExplainArgs {
     /// Only the record at this byte offset within its section: 'insn_off' of a 'resolve' row.
     #[arg(long, value_name = "OFF")]
     pub(crate) insn: Option<u32>,
-    /// The kernel: as for 'check', but one; PACK:NAME is one of a pack.
+    /// The kernel: as for 'check'; PACK:NAME is one of a pack. Of several, the first on which it fails is explained,
+    /// with since when it does.
     #[arg(short, long, value_name = "K")]
     pub(crate) kernel: OsString,
+    #[command(flatten)]
+    pub(crate) world: WorldArgs,
     /// What modules count for when vmlinux lacks a type.
     #[arg(long, value_enum, default_value_t = ModulesArg::Each)]
     pub(crate) modules: ModulesArg,

@@ -1,24 +1,22 @@
 //! `btfleet check`: verdicts, grouped by cause.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::depend::Survey;
-use btfleet_engine::ingest::read_file;
-use btfleet_engine::kconfig::Kconfig;
 use btfleet_engine::object::{Object, Reloc, SourceLine};
-use btfleet_engine::report::{self, Effect, Finding, Known, Roles, Verdict, Verdicts, World};
+use btfleet_engine::report::{self, Effect, Finding, Roles, Verdict, Verdicts};
 use btfleet_engine::resolve::Code;
 use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::load::{Files, Inputs};
-use crate::loader::{Loaders, Refusal, release_in_name};
+use crate::loader::{Loaders, Refusal};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, progress};
 use crate::project::{Project, what_about};
 use crate::resolve::object_defects;
 use crate::rows::{EndRow, InputRow, PairRow, VerdictRow, hex, push_line};
+use crate::world::world;
 
 /// Causes, objects and names that a summary lists before it says how many more there are.
 const CAUSES_SHOWN: usize = 20;
@@ -57,7 +55,8 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let survey = loaders
         .is_libbpf()
         .then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, args.inputs.modules.into()));
-    let world = world(args, &inputs, &project)?;
+    let mut world = world(&args.world, &inputs)?;
+    project.add_to(&mut world);
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     let summaries = batch.for_each_with(
@@ -156,29 +155,6 @@ fn json_rows(
     (text, count)
 }
 
-/// What is known of the kernels beside their BTF.
-fn world(args: &CheckArgs, inputs: &Inputs<'_>, project: &Project) -> Result<World, Failure> {
-    let given = match &args.kconfig {
-        Some(path) => {
-            let text = read_file(path).map_err(|error| Failure::Usage(error.to_string()))?;
-            Some(Arc::new(Kconfig::parse(&text)))
-        }
-        None => None,
-    };
-    if let (Some(path), true) = (&args.kconfig, given.as_ref().is_some_and(|it| it.is_empty())) {
-        return Err(Failure::Usage(format!("{}: it sets no CONFIG_ value", path.display())));
-    }
-    let kernels = inputs.kernels.iter().zip(&inputs.kernel_names).map(|(kernel, name)| {
-        let kconfig = given.clone().or_else(|| kernel.kconfig.clone());
-        Known::new(kernel, release_in_name(name), kconfig)
-    });
-    let kernels = kernels.collect();
-    // What was typed has the last word.
-    let constants = project.constants().into_iter().chain(args.rodata.iter().cloned());
-    let constants = constants.map(|it| (it.name.into_bytes(), it.value)).collect();
-    Ok(World { kernels, constants, roles: project.roles() })
-}
-
 /// What an object comes to on a kernel: the worst over its autoloaded programs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cell {
@@ -186,6 +162,9 @@ enum Cell {
     NoPrograms,
     NotJudged,
 }
+
+/// What tells findings of one object apart: record or subject, code and effect.
+type About<'a> = (Option<usize>, Option<&'a str>, &'a str, Effect);
 
 /// Same cause, whatever object and kernel it shows up on: worst first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -308,7 +287,7 @@ impl<'a> Summary<'a> {
         kernels_of: &[Vec<usize>],
         verdicts: &Verdicts,
     ) {
-        let mut numbers: HashMap<(Option<usize>, Option<&str>, &str, Effect), usize> = HashMap::new();
+        let mut numbers: HashMap<About<'_>, usize> = HashMap::new();
         let mut distinct: Vec<(&Finding, BTreeSet<usize>, Vec<usize>)> = Vec::new();
         for (class, verdicts) in verdicts.by_class.iter().enumerate() {
             for verdict in verdicts {
@@ -547,8 +526,11 @@ fn show_cell(cell: Cell) -> String {
     paint(style, &format!("{text:<11}"))
 }
 
+/// Whether a cell counts for a column.
+type IsKind = fn(&Cell) -> bool;
+
 fn count_cells(row: &[Cell]) -> String {
-    let kinds: [(_, _, fn(&Cell) -> bool); 6] = [
+    let kinds: [(_, _, IsKind); 6] = [
         (BAD, "fail", |it| matches!(it, Cell::Verdict(verdict) if *verdict >= Verdict::FailAttach)),
         (WARN, "unknown", |it| *it == Cell::Verdict(Verdict::Unknown)),
         (WARN, "conditional", |it| *it == Cell::Verdict(Verdict::Conditional)),

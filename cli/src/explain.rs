@@ -1,23 +1,31 @@
 //! `btfleet explain`: one record or one program on one kernel, for a reader who knows C and not CO-RE.
 
-use btfleet_engine::batch::{Batch, outcomes};
-use btfleet_engine::dialect::Loader;
+mod history;
+
+use btfleet_engine::batch::{Batch, Folded, Run};
+use btfleet_engine::depend::Survey;
 use btfleet_engine::explain::{
     CandidateReport, CandidateState, Explanation, Layout, Side, explain, show_offset,
 };
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{Object, Reloc};
+use btfleet_engine::report::{self, ProgramVerdict, Route, Stop, Verdict, World};
 use btfleet_engine::resolve::Outcome;
 use serde_json::{Value, json};
 
 use crate::args::{ExplainArgs, ExplainFormat, InputArgs};
-use crate::load::{Files, Inputs};
+use crate::load::Files;
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural};
+use crate::world::world;
 
 /// Records listed, and candidates shown, before it says how many more there are.
 const RECORDS_SHOWN: usize = 12;
 const CANDIDATES_SHOWN: usize = 3;
+/// Branches of a route that are shown, the last ones.
+const STOPS_SHOWN: usize = 4;
+/// Series of kernels that are shown.
+const SERIES_SHOWN: usize = 8;
 /// Columns of the local side's layout, where both stand side by side.
 const LAYOUT_WIDTH: usize = 44;
 
@@ -27,7 +35,16 @@ struct Subject<'a> {
     kernel_name: &'a str,
     object: &'a Object<'a>,
     kernel: &'a Kernel<'a>,
+    /// Number of the kernel in the run.
+    number: usize,
     modules: Modules,
+    run: &'a Run<'a>,
+    survey: &'a Survey<'a>,
+    world: &'a World,
+    /// All records of the object on all kernels.
+    folded: &'a Folded<'a>,
+    /// Of several kernels: in the order of their releases.
+    series: Vec<history::Series>,
 }
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
@@ -40,9 +57,44 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     };
     let files = Files::read(&input_args, &batch)?;
     let inputs = files.parse(&batch);
-    let Some(subject) = subject(&inputs, args)? else { return Ok(Exit::NotJudged) };
-    let selected = select(subject.object, args);
-    if selected.is_empty() {
+    if inputs.objects.len() > 1 {
+        let (arg, count) = (args.object.to_string_lossy(), inputs.objects.len());
+        return Err(Failure::Usage(format!("{arg} names {}; explain takes one", plural(count, "object"))));
+    }
+    let (Some(object), Some(_)) = (inputs.objects.first(), inputs.kernels.first()) else {
+        return Ok(Exit::NotJudged);
+    };
+    let judged = |it: &usize| inputs.mismatch(0, *it).is_none();
+    let kernels: Vec<usize> = (0..inputs.kernels.len()).filter(judged).collect();
+    let Some(&newest) = kernels.last() else {
+        message(&format!("btfleet: {}", inputs.mismatch(0, 0).unwrap_or_default()));
+        return Ok(Exit::NotJudged);
+    };
+    let modules = args.modules.into();
+    let world = world(&args.world, &inputs)?;
+    let run = history::run(&inputs, object, &batch, modules);
+    let survey = Survey::new(&batch, &inputs.objects, &inputs.kernels, modules);
+    let folded = run.fold(0, |_| true);
+    let selected = select(object, args);
+    let fails =
+        |kernel: &usize| selected.iter().any(|it| folded.outcome(*it, *kernel).is_some_and(is_problem));
+    let number = kernels.iter().copied().find(fails).unwrap_or(newest);
+    let Some(kernel) = inputs.kernels.get(number) else { return Ok(Exit::NotJudged) };
+    let subject = Subject {
+        object_name: inputs.object_names.first().map_or("", String::as_str),
+        kernel_name: inputs.kernel_names.get(number).copied().unwrap_or_default(),
+        object,
+        kernel,
+        number,
+        modules,
+        run: &run,
+        survey: &survey,
+        world: &world,
+        folded: &folded,
+        series: if inputs.kernels.len() > 1 { history::series(&inputs) } else { Vec::new() },
+    };
+    let verdicts = verdicts(&subject, args);
+    if selected.is_empty() && verdicts.is_empty() {
         return Err(no_such_record(&subject, args));
     }
     let mut out = Output::new();
@@ -50,11 +102,8 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         ExplainFormat::Json => {
             let explained = |&number: &usize| {
                 let reloc = subject.object.relocs().get(number)?;
-                Some(to_json(
-                    &subject,
-                    reloc,
-                    &explain(subject.object, subject.kernel, subject.modules, number)?,
-                ))
+                let explanation = explain(subject.object, subject.kernel, subject.modules, number)?;
+                Some(to_json(&subject, number, reloc, &explanation))
             };
             let records: Vec<Value> = selected.iter().filter_map(explained).collect();
             let all = json!({
@@ -62,42 +111,36 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
                 "t": "explain",
                 "object": subject.object_name,
                 "kernel": subject.kernel_name,
+                "verdicts": verdicts.iter().map(|it| verdict_json(&subject, it)).collect::<Vec<Value>>(),
                 "records": records,
             });
             let text = serde_json::to_string_pretty(&all).map_err(|it| Failure::System(it.to_string()))?;
             out.line(&text)?;
         }
-        ExplainFormat::Text => text(&mut out, &subject, &selected, args)?,
+        ExplainFormat::Text => text(&mut out, &subject, &selected, &verdicts, args)?,
     }
     out.finish()?;
     inputs.check_packs()?;
     Ok(Exit::Fine)
 }
 
-/// The one object and the one kernel; `None` if they cannot be read or judged together, which has been told.
-fn subject<'a>(inputs: &'a Inputs<'a>, args: &ExplainArgs) -> Result<Option<Subject<'a>>, Failure> {
-    for (count, what, arg) in
-        [(inputs.objects.len(), "object", &args.object), (inputs.kernels.len(), "kernel", &args.kernel)]
-    {
-        if count > 1 {
-            let arg = arg.to_string_lossy();
-            return Err(Failure::Usage(format!("{arg} names {}; explain takes one", plural(count, what))));
-        }
+/// Verdicts on the programs that were asked for, if whole programs were.
+fn verdicts(subject: &Subject<'_>, args: &ExplainArgs) -> Vec<ProgramVerdict> {
+    if args.insn.is_some() {
+        return Vec::new();
     }
-    if let Some(why) = inputs.mismatch(0, 0) {
-        message(&format!("btfleet: {why}"));
-        return Ok(None);
-    }
-    let (Some(object), Some(kernel)) = (inputs.objects.first(), inputs.kernels.first()) else {
-        return Ok(None);
+    let all = report::check(subject.run, Some(subject.survey), subject.world, 0);
+    let is_wanted = |it: &&ProgramVerdict| {
+        let program = subject.object.programs().get(it.program);
+        program.is_some_and(|program| {
+            let is = |wanted: &Option<String>, name: &[u8]| {
+                wanted.as_ref().is_none_or(|it| *it == String::from_utf8_lossy(name))
+            };
+            is(&args.program, program.name) && is(&args.section, program.section)
+        })
     };
-    Ok(Some(Subject {
-        object_name: inputs.object_names.first().map_or("", String::as_str),
-        kernel_name: inputs.kernel_names.first().copied().unwrap_or_default(),
-        object,
-        kernel,
-        modules: args.modules.into(),
-    }))
+    let wanted = all.on(subject.number).unwrap_or_default().iter().filter(is_wanted);
+    wanted.cloned().collect()
 }
 
 fn program_name(object: &Object<'_>, reloc: &Reloc<'_>) -> Option<String> {
@@ -155,11 +198,13 @@ fn text(
     out: &mut Output,
     subject: &Subject<'_>,
     selected: &[usize],
+    verdicts: &[ProgramVerdict],
     args: &ExplainArgs,
 ) -> Result<(), Failure> {
-    let outcomes = outcomes(Loader::Libbpf, subject.object, subject.kernel, subject.modules, |_| true);
+    let outcomes = subject.folded.on(subject.number);
     let problems: Vec<usize> =
-        selected.iter().copied().filter(|it| outcomes.get(*it).is_some_and(is_problem)).collect();
+        selected.iter().copied().filter(|it| outcomes.get(*it).is_some_and(|it| is_problem(it))).collect();
+    programs(out, subject, verdicts)?;
     let groups = group(subject.object, &outcomes, &problems);
     let full = if selected.len() == 1 || args.insn.is_some() || args.verbose {
         selected
@@ -235,8 +280,115 @@ fn text(
     Ok(())
 }
 
+/// What programs need beside their records, and do not find.
+fn programs(out: &mut Output, subject: &Subject<'_>, verdicts: &[ProgramVerdict]) -> Result<(), Failure> {
+    let mut told = 0;
+    for verdict in verdicts {
+        let Some(program) = subject.object.programs().get(verdict.program) else { continue };
+        let needs = verdict.findings.iter().filter(|it| it.reloc.is_none() && it.verdict > Verdict::Ok);
+        for finding in needs {
+            let style = if finding.verdict >= Verdict::FailAttach { BAD } else { WARN };
+            let about = finding.subject.as_deref().unwrap_or_default();
+            out.line(&format!(
+                "{} {} in {}",
+                paint(style, finding.code),
+                paint(HEAD, about),
+                String::from_utf8_lossy(program.name)
+            ))?;
+            out.line(&format!("    {}", finding.message))?;
+            told += 1;
+        }
+    }
+    if told > 0 { out.line("") } else { Ok(()) }
+}
+
+fn verdict_json(subject: &Subject<'_>, verdict: &ProgramVerdict) -> Value {
+    let program = subject.object.programs().get(verdict.program);
+    let findings = verdict.findings.iter().map(|it| {
+        json!({ "code": it.code, "effect": it.effect.name(), "subject": it.subject, "message": it.message })
+    });
+    json!({
+        "program": program.map(|it| String::from_utf8_lossy(it.name)),
+        "section": program.map(|it| String::from_utf8_lossy(it.section)),
+        "verdict": verdict.verdict.name(),
+        "assumptions": verdict.assumptions,
+        "findings": findings.collect::<Vec<Value>>(),
+    })
+}
+
+/// The routes to a poisoned record, by entry program that has it: its name, and the route. Equal ones are told once.
+fn routes(subject: &Subject<'_>, number: usize) -> Vec<(String, Route)> {
+    let object = subject.object;
+    let Some(owner) = object.relocs().get(number).and_then(|it| it.program) else { return Vec::new() };
+    let entries = object.programs().iter().enumerate().filter(|(_, it)| !it.is_subprogram);
+    let linked = entries.filter(|(it, _)| object.linked_functions(*it).contains(&owner));
+    let mut found: Vec<(String, Route)> = Vec::new();
+    for (program, it) in linked {
+        let name = String::from_utf8_lossy(it.name).into_owned();
+        let all =
+            report::routes(subject.run, Some(subject.survey), subject.world, 0, program, subject.number);
+        if let Some(route) = all.into_iter().find(|it| it.record == number)
+            && !found.iter().any(|(_, known)| *known == route)
+        {
+            found.push((name, route));
+        }
+    }
+    found
+}
+
+/// Whether the verifier gets to a poisoned instruction, and by what branches.
+fn reached(out: &mut Output, subject: &Subject<'_>, number: usize, verbose: bool) -> Result<(), Failure> {
+    for (program, route) in routes(subject, number) {
+        let (style, answer) = match route.is_reached {
+            Some(true) => (BAD, "yes: the verifier gets to the poisoned instruction and refuses the program"),
+            Some(false) => (GOOD, "no: the verifier never gets to the poisoned instruction"),
+            None => (WARN, "open: it depends on what is not known"),
+        };
+        out.line(&format!("{}  in {program}: {}", paint(HEAD, "reached"), paint(style, answer)))?;
+        let is_dead = route.is_reached == Some(false);
+        // Of a path, what decides it stands near its end.
+        let skipped = if verbose || is_dead { 0 } else { route.stops.len().saturating_sub(STOPS_SHOWN) };
+        if skipped > 0 {
+            out.line(&format!("         … {} before", plural(skipped, "branch")))?;
+        }
+        for Stop { place, text, is_decided, because } in route.stops.iter().skip(skipped) {
+            let how = match (is_dead, is_decided) {
+                (true, _) => "always goes another way",
+                (false, true) => "always goes this way",
+                (false, false) => "may go this way",
+            };
+            let because =
+                if because.is_empty() { String::new() } else { format!(": {}", because.join(", ")) };
+            out.line(&format!("         {place} `{text}` {how}{because}"))?;
+        }
+        for assumed in &route.assumed {
+            out.line(&format!("         given that {assumed}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Since when it is so.
+fn told_history(
+    out: &mut Output,
+    subject: &Subject<'_>,
+    number: usize,
+    verbose: bool,
+) -> Result<(), Failure> {
+    let lines = history::lines(&subject.series, subject.folded, number);
+    let shown = if verbose { lines.len() } else { SERIES_SHOWN };
+    for (nth, line) in lines.iter().take(shown).enumerate() {
+        let head = if nth == 0 { paint(HEAD, "history") } else { "       ".into() };
+        out.line(&format!("{head}  {line}"))?;
+    }
+    if lines.len() > shown {
+        out.line(&format!("         … and {} more; --verbose shows all", lines.len() - shown))?;
+    }
+    Ok(())
+}
+
 /// Records that fail in the same way at the same path, the first of each in their order.
-fn group(object: &Object<'_>, outcomes: &[Outcome], problems: &[usize]) -> Vec<Vec<usize>> {
+fn group(object: &Object<'_>, outcomes: &[&Outcome], problems: &[usize]) -> Vec<Vec<usize>> {
     let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
     for &number in problems {
         let (Some(reloc), Some(outcome)) = (object.relocs().get(number), outcomes.get(number)) else {
@@ -326,6 +478,10 @@ fn one(out: &mut Output, subject: &Subject<'_>, number: usize, verbose: bool) ->
     }
     let after = it.insn_after.as_ref().map(|after| format!("  →  {after}")).unwrap_or_default();
     out.line(&format!("{}  {}{after}", paint(HEAD, "insn   "), it.insn_before))?;
+    if matches!(&it.outcome, Outcome::Decided(decision) if decision.poisoned) {
+        reached(out, subject, number, verbose)?;
+    }
+    told_history(out, subject, number, verbose)?;
     for quirk in &it.quirks {
         out.line(&format!("{}  {quirk}", paint(HEAD, "note   ")))?;
     }
@@ -466,7 +622,7 @@ fn layout_lines(layout: &Layout) -> Vec<String> {
     lines
 }
 
-fn to_json(subject: &Subject<'_>, reloc: &Reloc<'_>, it: &Explanation) -> Value {
+fn to_json(subject: &Subject<'_>, number: usize, reloc: &Reloc<'_>, it: &Explanation) -> Value {
     let object = subject.object;
     let line = object.source_line(reloc);
     let layout = |layout: &Layout| {
@@ -566,6 +722,21 @@ fn to_json(subject: &Subject<'_>, reloc: &Reloc<'_>, it: &Explanation) -> Value 
         "insn_before": it.insn_before,
         "insn_after": it.insn_after,
         "quirks": it.quirks,
+        "routes": routes_json(subject, number),
+        "history": history::to_json(&subject.series, subject.folded, number),
         "log": it.log,
     })
+}
+
+fn routes_json(subject: &Subject<'_>, number: usize) -> Vec<Value> {
+    let stop = |it: &Stop| json!({ "place": it.place, "text": it.text, "is_decided": it.is_decided, "because": it.because });
+    let of_program = |(program, route): (String, Route)| {
+        json!({
+            "program": program,
+            "reached": route.is_reached,
+            "branches": route.stops.iter().map(stop).collect::<Vec<Value>>(),
+            "assumptions": route.assumed,
+        })
+    };
+    routes(subject, number).into_iter().map(of_program).collect()
 }

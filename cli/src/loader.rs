@@ -9,12 +9,13 @@ use btfleet_engine::dialect::{Loader, Release};
 use crate::load::Inputs;
 use crate::output::Failure;
 
-/// A loader as it can be typed: `libbpf`, `kernel` or `kernel:RELEASE`.
+/// A loader as it can be typed: `libbpf`, `kernel`, `kernel:RELEASE` or `aya`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoaderArg {
     Libbpf,
     /// The release is that of each kernel's name if it is not given.
     Kernel(Option<Release>),
+    Aya,
 }
 
 impl FromStr for LoaderArg {
@@ -24,10 +25,11 @@ impl FromStr for LoaderArg {
         match text {
             "libbpf" => Ok(Self::Libbpf),
             "kernel" => Ok(Self::Kernel(None)),
+            "aya" => Ok(Self::Aya),
             _ => match text.strip_prefix("kernel:").map(Release::parse) {
                 Some(Some(release)) => Ok(Self::Kernel(Some(release))),
                 Some(None) => Err("RELEASE is a kernel release such as 6.12.117".into()),
-                None => Err("it is 'libbpf', 'kernel' or 'kernel:RELEASE'".into()),
+                None => Err("it is 'libbpf', 'kernel', 'kernel:RELEASE' or 'aya'".into()),
             },
         }
     }
@@ -60,11 +62,13 @@ impl Loaders {
                 LoaderArg::Libbpf => Ok(Loader::Libbpf),
                 LoaderArg::Kernel(Some(release)) => Ok(Loader::Kernel(release)),
                 LoaderArg::Kernel(None) => release_of(name).map(Loader::Kernel),
+                LoaderArg::Aya => Ok(Loader::Aya),
             })
             .collect::<Result<_, _>>()?;
         let models = match (arg, by_kernel.as_slice()) {
             (LoaderArg::Libbpf, _) => MODELS.to_owned(),
             (LoaderArg::Kernel(Some(release)), _) => Loader::Kernel(release).to_string(),
+            (LoaderArg::Aya, _) => Loader::Aya.to_string(),
             (_, [first, rest @ ..]) if rest.iter().all(|it| it == first) => first.to_string(),
             _ => "Linux, each kernel with its own release".to_owned(),
         };

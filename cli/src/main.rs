@@ -19,6 +19,7 @@ mod relocate;
 mod resolve;
 mod rows;
 mod rules;
+mod world;
 
 use std::process::ExitCode;
 

@@ -8,15 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use btfleet_engine::ingest::read_file;
 use btfleet_engine::object::{AttachTarget, Object};
-use btfleet_engine::report::{Finding, Roles, Verdict, Verdicts};
+use btfleet_engine::report::{Finding, Roles, Verdict, Verdicts, World};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::value::Datetime;
 
-use crate::args::Constant;
 use crate::check::subject;
 use crate::output::{Failure, plural};
 use crate::rules::is_code;
+use crate::world::Constant;
 
 /// What a project says of its programs; nothing, without a manifest.
 #[derive(Default)]
@@ -187,7 +187,7 @@ impl Project {
     }
 
     /// Programs that their loader may leave out.
-    pub(crate) fn roles(&self) -> Roles {
+    fn roles(&self) -> Roles {
         let bytes = |it: &Spanned<String>| it.get_ref().clone().into_bytes();
         let optional = self.file.program.iter().filter(|(_, it)| it.optional).map(|(name, _)| bytes(name));
         let group = |it: &Alternatives| it.programs.get_ref().iter().map(bytes).collect();
@@ -197,10 +197,13 @@ impl Project {
         }
     }
 
-    /// Values that the loader sets.
-    pub(crate) fn constants(&self) -> Vec<Constant> {
+    /// Adds what it says to what was typed, which has the last word.
+    pub(crate) fn add_to(&self, world: &mut World) {
         // They were checked when the file was read.
-        self.file.rodata.iter().filter_map(|(name, it)| self.constant(name, it).ok()).collect()
+        let constants = self.file.rodata.iter().filter_map(|(name, it)| self.constant(name, it).ok());
+        let constants = constants.map(|it| (it.name.into_bytes(), it.value));
+        world.constants.splice(0..0, constants);
+        world.roles = self.roles();
     }
 
     fn constant(&self, name: &Spanned<String>, setting: &Spanned<Setting>) -> Result<Constant, Failure> {

@@ -189,8 +189,13 @@ fn describe<'a>(loader: Loader, outcome: &Outcome, module_name: &impl Fn(u32) ->
     match outcome {
         Outcome::Skipped => paint(DIM, "skipped"),
         Outcome::Fatal(error) => {
-            let who = if loader == Loader::Libbpf { "libbpf" } else { "kernel" };
-            format!("{}  {error} ({who}: {})", paint(BAD, error.code()), error.errno())
+            let who = match loader {
+                Loader::Libbpf => format!(" (libbpf: {})", error.errno()),
+                Loader::Kernel(_) => format!(" (kernel: {})", error.errno()),
+                // It has no error numbers.
+                Loader::Aya => String::new(),
+            };
+            format!("{}  {error}{who}", paint(BAD, error.code()))
         }
         Outcome::Decided(decision) => describe_decision(decision, module_name),
         Outcome::ModuleDependent(answers) => {

@@ -8,11 +8,20 @@
 //! system: what an earlier load looked up can change what a later one finds (a type of another kind, or none). The
 //! `kernel` dialect answers as with a cache that is cold.
 //!
-//! Source: `kernel/bpf/btf.c` and `tools/lib/bpf/relo_core.c`, Linux; spec sections 5.5 and 11.2.
+//! aya's rules are those of aya-obj [`AYA_OBJ`], as its source has them, defects included (`QUIRK`). Not modelled is
+//! which objects it cannot read at all, what it changes in the program's BTF before it relocates (an ENUM64 becomes a
+//! UNION for kernels that do not know it), and types of the kernel with more than three underscores in a row or more
+//! than one flavor, which it would cut elsewhere; no kernel is known to have one.
+//!
+//! Source: `kernel/bpf/btf.c` and `tools/lib/bpf/relo_core.c`, Linux; `src/btf/relocation.rs`, aya-obj; spec sections
+//! 5.5, 11.2 and 14.
 
 use std::fmt;
 
-use crate::btf::Sizes;
+use crate::btf::{Flavors, Sizes};
+
+/// The release of aya-obj whose answers are modelled.
+pub const AYA_OBJ: &str = "0.3.0";
 
 /// Who relocates the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +30,8 @@ pub enum Loader {
     Libbpf,
     /// The kernel of this release, while it loads a program.
     Kernel(Release),
+    /// aya, in user space, for programs and tools that are written in Rust.
+    Aya,
 }
 
 impl Loader {
@@ -40,6 +51,7 @@ impl fmt::Display for Loader {
         match self {
             Self::Libbpf => f.write_str(crate::MODELS),
             Self::Kernel(release) => write!(f, "Linux {release}"),
+            Self::Aya => write!(f, "aya-obj {AYA_OBJ}"),
         }
     }
 }
@@ -159,11 +171,28 @@ pub mod releases {
     };
 }
 
+/// How a decided relocation gets into an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patching {
+    /// The form of the instruction is checked, and an access whose width cannot follow is poisoned.
+    Checked,
+    /// aya: nearly nothing is checked, and an access whose width cannot follow ends the load.
+    Aya,
+}
+
 /// The rules by which a loader decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Whose loader this is; it counts where the two differ in more than a rule.
+    /// Whether programs are loaded one by one, each with its own records.
     pub in_kernel: bool,
+    /// Where flavors of names begin.
+    pub flavors: Flavors,
+    /// Whether an ENUM is no candidate for an ENUM64, nor the other way round.
+    pub exact_kinds: bool,
+    /// Whether modules are searched.
+    pub in_modules: bool,
+    /// Whether a record takes away the candidates that it does not match from those behind it.
+    pub prunes: bool,
     /// How sizes of types are computed, on both sides.
     pub sizes: Sizes,
     /// Nested members and parameters that comparisons of types follow.
@@ -178,12 +207,40 @@ pub struct Rules {
     pub element_width: bool,
     /// Whether an instruction that cannot be relocated is an error even if it is to be poisoned.
     pub class_before_poison: bool,
+    /// Whether floats are compatible types.
+    pub float_types: bool,
+    /// Whether enums and forward declarations without a name fit those that have one, as types of members.
+    pub anonymous_fits: bool,
+    /// Whether a member of the right name and a wrong type leaves its offset behind.
+    pub leaks_offset: bool,
+    /// Whether an array without a bound may be the last member of a union.
+    pub flexible_in_union: bool,
+    /// Whether an array without a bound in the program's BTF is told by the index of the element.
+    pub flexible_by_element: bool,
+    /// Whether values of an unsigned ENUM are sign-extended as those of a signed one are.
+    pub extends_unsigned: bool,
+    /// Whether an INT counts as signed by that bit alone, else only if it has no other.
+    pub signed_by_bit: bool,
+    /// Whether instructions have to hold the value that the local BTF implies.
+    pub validates: bool,
+    /// Whether a value that the target's field cannot have is poison, else an error.
+    pub no_value_is_poison: bool,
+    /// Whether size and id of a type that is not there are 0, else an error.
+    pub missing_is_zero: bool,
+    /// Whether a record outside all functions is passed over, else an error.
+    pub skips_outside: bool,
+    /// How instructions are patched.
+    pub patching: Patching,
 }
 
 impl Rules {
     /// libbpf's.
     pub const LIBBPF: Self = Self {
         in_kernel: false,
+        flavors: Flavors::LastWellFormed,
+        exact_kinds: false,
+        in_modules: true,
+        prunes: true,
         sizes: Sizes::Libbpf,
         level_max: 32,
         compares_types: true,
@@ -191,6 +248,46 @@ impl Rules {
         enum64: true,
         element_width: true,
         class_before_poison: false,
+        float_types: false,
+        anonymous_fits: true,
+        leaks_offset: true,
+        flexible_in_union: true,
+        flexible_by_element: false,
+        extends_unsigned: true,
+        signed_by_bit: false,
+        validates: true,
+        no_value_is_poison: false,
+        missing_is_zero: true,
+        skips_outside: true,
+        patching: Patching::Checked,
+    };
+
+    /// aya's.
+    const AYA: Self = Self {
+        in_kernel: false,
+        flavors: Flavors::First,
+        exact_kinds: true,
+        in_modules: false,
+        prunes: false,
+        sizes: Sizes::Aya,
+        level_max: 32,
+        compares_types: true,
+        type_matches: false,
+        enum64: true,
+        element_width: false,
+        class_before_poison: false,
+        float_types: true,
+        anonymous_fits: false,
+        leaks_offset: false,
+        flexible_in_union: false,
+        flexible_by_element: true,
+        extends_unsigned: false,
+        signed_by_bit: true,
+        validates: false,
+        no_value_is_poison: true,
+        missing_is_zero: false,
+        skips_outside: false,
+        patching: Patching::Aya,
     };
 
     /// Those of `loader` on a kernel with pointers of `pointer_size` bytes, 4 or 8.
@@ -200,8 +297,11 @@ impl Rules {
     pub fn of(loader: Loader, pointer_size: u32) -> Self {
         match loader {
             Loader::Libbpf => Self::LIBBPF,
+            Loader::Aya => Self::AYA,
             Loader::Kernel(release) => Self {
                 in_kernel: true,
+                exact_kinds: true,
+                prunes: false,
                 sizes: Sizes::Kernel { pointer_size },
                 level_max: 2,
                 compares_types: releases::COMPARES_TYPES.holds_for(release),
@@ -209,6 +309,7 @@ impl Rules {
                 enum64: releases::ENUM64.holds_for(release),
                 element_width: releases::ELEMENT_WIDTH.holds_for(release),
                 class_before_poison: releases::CLASS_BEFORE_POISON.holds_for(release),
+                ..Self::LIBBPF
             },
         }
     }

@@ -101,6 +101,9 @@ pub enum ResolveError {
     /// The loader has no code for this kind of relocation.
     #[error("kernels before 5.18 cannot compare types")]
     LoaderUnsupported,
+    /// The target has no such type, and the loader no value for that.
+    #[error("the kernel has no such type, and the loader no value for its size or id")]
+    TargetMissing,
     /// The target's type cannot be used, for example because it is only declared.
     #[error("the target's type is incomplete or malformed")]
     TargetMalformed {
@@ -163,6 +166,7 @@ impl ResolveError {
             Self::MatchTooDeep => "match-too-deep",
             Self::UnknownKind { .. } => "unknown-kind",
             Self::LoaderUnsupported => "loader-unsupported",
+            Self::TargetMissing => "target-missing",
             Self::TargetMalformed { .. } => "target-malformed",
         }
     }

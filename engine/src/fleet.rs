@@ -34,6 +34,8 @@ pub struct Selection {
     pub modules: Modules,
     /// Whether an ENUM is no candidate for an ENUM64, nor the other way round, as in the kernel's own loader.
     pub exact_kinds: bool,
+    /// Whether modules are looked at at all.
+    pub in_modules: bool,
 }
 
 /// Kernels that are looked at together.
@@ -271,7 +273,7 @@ impl<'a> Asking<'_, 'a, '_> {
         };
         let vmlinux = list(kernel.vmlinux_candidates(self.root));
         // Modules count only where vmlinux has no candidate, matching or not.
-        let modules = match vmlinux.is_empty() {
+        let modules = match vmlinux.is_empty() && self.selection.in_modules {
             true => kernel.module_candidates(self.root).map(list).collect(),
             false => Vec::new(),
         };
@@ -302,7 +304,7 @@ impl<'a> Asking<'_, 'a, '_> {
         };
         let of_vmlinux = expansion.vmlinux.get(number as usize).copied().unwrap_or(ListRef::NONE);
         let vmlinux = list(of_vmlinux, None);
-        let modules = match vmlinux.is_empty() {
+        let modules = match vmlinux.is_empty() && self.selection.in_modules {
             true if of_vmlinux.is_none() => {
                 expansion.of_modules(number).iter().map(|it| list(it.list, Some(it.module))).collect()
             }

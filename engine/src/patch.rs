@@ -1,9 +1,10 @@
 //! A decided relocation to instruction bytes.
 //!
 //! Source: `bpf_core_patch_insn`, libbpf of July 2026; spec section 9. Poison comes before any look at the
-//! instruction's class, as there; some kernels have it the other way round.
+//! instruction's class, as there; some kernels have it the other way round. `ComputedRelocation::apply`, aya-obj, which
+//! checks less.
 
-use crate::dialect::Rules;
+use crate::dialect::{Patching, Rules};
 use crate::error::ResolveError;
 use crate::format::insn::{Insn, class};
 use crate::query::LocalValue;
@@ -66,7 +67,12 @@ pub fn patch_insn(
     match first.class() {
         class::ALU | class::ALU64 => {
             // The operand has to be the immediate.
-            if first.code & 0x08 != 0 {
+            let is_immediate = match rules.patching {
+                Patching::Checked => first.code & 0x08 == 0,
+                // QUIRK: aya looks at the register instead, and takes r0 for an immediate.
+                Patching::Aya => first.src == 0,
+            };
+            if !is_immediate {
                 return Err(ResolveError::InsnUnsupported { code: first.code });
             }
             check_value(sign_extended(rules, first.imm.into()), edit)?;
@@ -76,18 +82,22 @@ pub fn patch_insn(
         class::LDX | class::ST | class::STX => {
             check_value(sign_extended(rules, first.off.into()), edit)?;
             let off = i16::try_from(new).map_err(|_| ResolveError::OffsetOverflow { value: new })?;
+            let local_size = edit.local.value.size;
+            let mismatch = ResolveError::WidthMismatch {
+                access: first.access_size(),
+                local: local_size,
+                target: target.size,
+            };
             if edit.resize_fails() {
-                return Ok(poison(first, second));
+                return match rules.patching {
+                    Patching::Checked => Ok(poison(first, second)),
+                    Patching::Aya => Err(mismatch),
+                };
             }
             out.first.off = off;
-            let local_size = edit.local.value.size;
             if target.size != local_size {
-                let mismatch = ResolveError::WidthMismatch {
-                    access: first.access_size(),
-                    local: local_size,
-                    target: target.size,
-                };
-                if first.access_size() != local_size {
+                // QUIRK: aya changes the width of whatever access it is.
+                if first.access_size() != local_size && rules.patching == Patching::Checked {
                     return Err(mismatch);
                 }
                 out.first = out.first.with_access_size(target.size).ok_or(mismatch)?;
@@ -95,7 +105,12 @@ pub fn patch_insn(
             }
         }
         class::LD => {
-            let Some(high) = second.filter(|high| is_plain_ldimm64(first, *high)) else {
+            let is_taken = |high: &Insn| match rules.patching {
+                Patching::Checked => is_plain_ldimm64(first, *high),
+                // QUIRK: aya also writes over maps.
+                Patching::Aya => first.is_ldimm64(),
+            };
+            let Some(high) = second.filter(is_taken) else {
                 return Err(ResolveError::InsnUnsupported { code: first.code });
             };
             let held = u64::from(high.imm.cast_unsigned()) << 32 | u64::from(first.imm.cast_unsigned());

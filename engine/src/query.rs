@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::btf::{Btf, NameHash, ShapeHash, ShapeHasher, TypeId, essential_name, same_shape};
+use crate::btf::{Btf, Flavors, NameHash, ShapeHash, ShapeHasher, TypeId, same_shape};
 use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::btf::Kind;
 use crate::format::btf_ext::{RelocClass, RelocKind};
-use crate::value::{self, Endpoint, Place, Value};
+use crate::value::{self, Endpoint, Place, Value, is_unsigned_enum};
 
 /// Indices that libbpf keeps of one access string (`BPF_CORE_SPEC_MAX_LEN`).
 pub const SPEC_MAX_LEN: usize = 64;
@@ -48,8 +48,13 @@ pub struct Root<'data> {
 impl<'data> Root<'data> {
     /// How candidates for a local type of this full name and kind are found.
     pub fn new(name: &'data [u8], kind: Kind) -> Self {
-        let essential = essential_name(name);
         let kind = if kind == Kind::Enum64 { Kind::Enum } else { kind };
+        Self::exact(Flavors::LastWellFormed, name, kind)
+    }
+
+    /// The same for a loader that takes flavors to begin there, and for this kind alone.
+    fn exact(flavors: Flavors, name: &'data [u8], kind: Kind) -> Self {
+        let essential = flavors.essential(name);
         Self { hash: NameHash::of(essential), essential, kind }
     }
 }
@@ -195,11 +200,11 @@ pub fn parse<'data>(
     if matches!(access, [] | [b':', ..]) || class == Some(RelocClass::Type) && access != b"0" {
         return Err(ResolveError::BadAccessString);
     }
-    let mut root = Root::new(name, root_type.kind);
-    if rules.in_kernel {
-        // There an ENUM is no candidate for an ENUM64, nor the other way round.
-        root.kind = root_type.kind;
-    }
+    let kind_asked = match root_type.kind {
+        Kind::Enum64 if !rules.exact_kinds => Kind::Enum,
+        kind => kind,
+    };
+    let root = Root::exact(rules.flavors, name, kind_asked);
     if let Some(kind) = kind
         && class == Some(RelocClass::Type)
     {
@@ -229,8 +234,11 @@ fn type_question<'data>(
     let local = if kind == RelocKind::TypeIdLocal {
         Ok(LocalValue { value: Value::plain(u64::from(type_id.0)), validate: false })
     } else {
-        value::of(rules, btf, kind, &Place { bit_offset: 0, end: Endpoint::Type(type_id) })
-            .map(|value| LocalValue { value, validate: kind != RelocKind::TypeIdTarget })
+        let value = value::of(rules, btf, kind, &Place { bit_offset: 0, end: Endpoint::Type(type_id) });
+        // aya never looks at the local size.
+        let value = if rules.missing_is_zero { value } else { value.or(Ok(Value::plain(0))) };
+        value
+            .map(|value| LocalValue { value, validate: rules.validates && kind != RelocKind::TypeIdTarget })
             .map_err(ResolveError::on_local_side)
     };
     Question { query: ask.map(|ask| Query { root, ask }), local, local_bit_offset: 0 }
@@ -250,11 +258,11 @@ fn enumval_question<'data>(
     }
     let &[index] = raw else { return Err(ResolveError::BadAccessString) };
     let enumerator = ty.enumerator(index).ok_or(ResolveError::BadAccessString)?;
-    let place = Place { bit_offset: 0, end: Endpoint::Enumerator(enumerator.value) };
-    let local = value::of(rules, btf, kind, &place)
-        .map(|value| LocalValue { value, validate: true })
+    let end = Endpoint::Enumerator { value: enumerator.value, is_unsigned: is_unsigned_enum(ty) };
+    let local = value::of(rules, btf, kind, &Place { bit_offset: 0, end })
+        .map(|value| LocalValue { value, validate: rules.validates })
         .map_err(ResolveError::on_local_side);
-    let ask = Ask::Enumerator(essential_name(btf.name(enumerator.name_off)));
+    let ask = Ask::Enumerator(rules.flavors.essential(btf.name(enumerator.name_off)));
     Ok(Question { query: Some(Query { root, ask }), local, local_bit_offset: 0 })
 }
 
@@ -274,6 +282,8 @@ fn field_question<'data>(
     let mut bit_offset = first.wrapping_mul(size).wrapping_mul(8);
     let mut steps = vec![Step::Index(first)];
     let mut end = Endpoint::Element(id);
+    // What directly contains the member that `end` is.
+    let mut container = None;
     for &index in rest {
         let (_, ty) = btf.skip_mods_and_typedefs(id).ok_or(UNUSABLE)?;
         match ty.kind {
@@ -288,13 +298,21 @@ fn field_question<'data>(
                     }
                     steps.push(Step::Member { name, compat: field_compat(rules, btf, member.type_id) });
                     end = Endpoint::Member { member, is_last: index + 1 == ty.vlen() };
+                    container = Some(ty);
                 }
                 id = member.type_id;
             }
             Kind::Array => {
                 let array = ty.array();
                 let (elem, _) = btf.skip_mods_and_typedefs(array.elem).ok_or(UNUSABLE)?;
-                if !end.is_flex_array(array) && index >= array.nelems {
+                // QUIRK: aya takes the index of the element for that of the member.
+                let is_flex = match container.take() {
+                    Some(it) if rules.flexible_by_element => {
+                        array.nelems == 0 && it.kind == Kind::Struct && index + 1 == it.vlen()
+                    }
+                    _ => end.is_flex_array(array),
+                };
+                if !is_flex && index >= array.nelems {
                     return Err(ResolveError::BadAccessString);
                 }
                 id = elem;
@@ -309,7 +327,7 @@ fn field_question<'data>(
     }
     let place = Place { bit_offset, end };
     let local = value::of(rules, btf, kind, &place)
-        .map(|value| LocalValue { value, validate: value::validates(kind, &place) })
+        .map(|value| LocalValue { value, validate: rules.validates && value::validates(kind, &place) })
         .map_err(ResolveError::on_local_side);
     let query = Query { root, ask: Ask::Field(steps.into()) };
     Ok(Question { query: Some(query), local, local_bit_offset: bit_offset })
@@ -321,7 +339,7 @@ fn field_compat<'data>(rules: &Rules, btf: &Btf<'data>, id: TypeId) -> FieldComp
     let mut next = btf.skip_mods_and_typedefs(id);
     let leaf = loop {
         let Some((_, ty)) = next else { break Leaf::Unusable };
-        let essential = || essential_name(btf.name(ty.name_off));
+        let essential = || rules.flavors.essential(btf.name(ty.name_off));
         break match ty.kind {
             Kind::Struct | Kind::Union => Leaf::Composite,
             Kind::Ptr => Leaf::Ptr,

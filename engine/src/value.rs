@@ -23,8 +23,13 @@ pub struct Place {
 pub enum Endpoint {
     /// The root as a type.
     Type(TypeId),
-    /// An enumerator, by its value.
-    Enumerator(u64),
+    /// An enumerator.
+    Enumerator {
+        /// Its value, of an ENUM sign-extended.
+        value: u64,
+        /// Whether it is of an ENUM of 32 bits without a sign.
+        is_unsigned: bool,
+    },
     /// An array element or the root as an element; the type is without modifiers.
     Element(TypeId),
     /// A named member.
@@ -75,9 +80,10 @@ pub enum Width {
 }
 
 impl Width {
-    fn of(ty: Type<'_>) -> Self {
+    fn of(rules: &Rules, ty: Type<'_>) -> Self {
         match ty.kind {
             Kind::Ptr => Self::Ptr,
+            Kind::Int if rules.signed_by_bit && ty.int_encoding() & INT_SIGNED != 0 => Self::Fixed,
             // QUIRK: the encoding is compared as a whole, so "signed and char" passes for unsigned.
             Kind::Int if ty.int_encoding() != INT_SIGNED => Self::Unsigned,
             _ => Self::Fixed,
@@ -118,8 +124,10 @@ pub fn of(rules: &Rules, btf: &Btf<'_>, kind: RelocKind, place: &Place) -> Resul
             RelocKind::TypeSize => Ok(Value::plain(size_of(rules, btf, id)?.into())),
             _ => Ok(Value::plain(id.0.into())),
         },
-        Endpoint::Enumerator(value) if rules.enum64 => Ok(Value::plain(value)),
-        Endpoint::Enumerator(value) => Ok(Value::plain(value & 0xffff_ffff)),
+        Endpoint::Enumerator { value, is_unsigned } => {
+            let is_cut = !rules.enum64 || is_unsigned && !rules.extends_unsigned;
+            Ok(Value::plain(if is_cut { value & 0xffff_ffff } else { value }))
+        }
         Endpoint::Element(id) => match kind {
             RelocKind::FieldByteOffset => sized_offset(rules, btf, place.bit_offset / 8, id),
             RelocKind::FieldByteSize => Ok(Value::plain(size_of(rules, btf, id)?.into())),
@@ -138,6 +146,11 @@ pub(crate) fn validates(kind: RelocKind, place: &Place) -> bool {
     !(ambiguous && bitfield)
 }
 
+/// Whether an enum is one whose values libbpf sign-extends though it has no sign.
+pub(crate) fn is_unsigned_enum(ty: Type<'_>) -> bool {
+    ty.kind == Kind::Enum && !ty.kind_flag()
+}
+
 fn size_of(rules: &Rules, btf: &Btf<'_>, id: TypeId) -> Result<u32, ValueError> {
     btf.size_by(rules.sizes, id).map_err(|_| ValueError::NoSize)
 }
@@ -151,7 +164,7 @@ fn sized_offset(rules: &Rules, btf: &Btf<'_>, byte_offset: u32, id: TypeId) -> R
     }
     let size = size_of(rules, btf, accessed)?;
     // The element decides the size, but the type as a whole whether the width may change: an array may not.
-    let width = btf.ty(id).map_or(Width::Fixed, Width::of);
+    let width = btf.ty(id).map_or(Width::Fixed, |it| Width::of(rules, it));
     Ok(Value { value: byte_offset.into(), size, width, type_id: id })
 }
 

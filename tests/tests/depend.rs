@@ -341,7 +341,9 @@ fn a_weak_function_need_not_fit_and_a_weak_variable_has_to() {
 
 #[test]
 fn values_of_the_configuration_are_those_that_libbpf_knows() {
-    let world = World::new(&BtfBuilder::new(ORDER));
+    let mut target = BtfBuilder::new(ORDER);
+    target.int("int", 4, 1);
+    let world = World::new(&target);
     for (name, weak, want) in [
         ("LINUX_KERNEL_VERSION", false, (Code::Ok, Fine)),
         ("LINUX_OTHER", true, (Code::Ok, Fine)),

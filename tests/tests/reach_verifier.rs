@@ -3,6 +3,7 @@
 //! [`random`]: small programs with places of which one after the other is poisoned. The kernel says of each whether its
 //! verifier gets there. What it does not get to and we call live is imprecision, and counted; what it gets to and we
 //! call dead is a bug.
+#![expect(clippy::print_stdout, reason = "the matrix is what the test is for")]
 #![expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 #![expect(clippy::cast_possible_truncation, reason = "random bits")]
 

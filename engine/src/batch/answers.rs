@@ -76,8 +76,7 @@ impl<'a> RootQueries<'_, 'a> {
             );
         }
         // With several candidates, a record of the object may take some away from those behind it.
-        let are_alone =
-            rules.in_kernel || table.views.iter().flat_map(|it| &it.lists).all(|it| it.len() <= 1);
+        let are_alone = !rules.prunes || table.views.iter().flat_map(|it| &it.lists).all(|it| it.len() <= 1);
         let mut outcomes = Vec::new();
         if are_alone {
             outcomes.reserve(self.edits.len() * table.views.len());

@@ -60,7 +60,8 @@ impl<'a> Run<'a> {
         let sections = members
             .into_iter()
             .map(|(rules, endian, kernels, numbers)| {
-                let selection = Selection { modules, exact_kinds: rules.in_kernel };
+                let selection =
+                    Selection { modules, exact_kinds: rules.exact_kinds, in_modules: rules.in_modules };
                 Section::new(batch, objects, rules, endian, selection, Fleet::new(kernels), numbers)
             })
             .collect();

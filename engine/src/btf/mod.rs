@@ -17,7 +17,7 @@ mod walk;
 
 pub use distilled::relocate_distilled;
 pub use error::BtfError;
-pub use names::{NameHash, essential_len, essential_name};
+pub use names::{Flavors, NameHash, essential_len, essential_name};
 pub use roots::{RootIndex, RootKinds, hashed_roots};
 pub use shape::{ShapeHash, ShapeHasher, same_shape};
 pub(crate) use types::BLOCK_TYPES;

@@ -12,6 +12,29 @@ impl NameHash {
     }
 }
 
+/// Where a loader takes the flavor of a name to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavors {
+    /// At the last `___` that has a non-underscore on both sides: libbpf and the kernel, [`essential_name`].
+    LastWellFormed,
+    /// At the first `___`, whatever stands around it: aya.
+    First,
+}
+
+impl Flavors {
+    /// `name` without its flavor.
+    #[inline]
+    pub fn essential(self, name: &[u8]) -> &[u8] {
+        match self {
+            Self::LastWellFormed => essential_name(name),
+            Self::First => {
+                let at = memchr::memmem::find(name, b"___").unwrap_or(name.len());
+                name.get(..at).unwrap_or(name)
+            }
+        }
+    }
+}
+
 /// Length of `name` without its flavor: up to the last `___` that has a non-underscore on both sides.
 ///
 /// Source: `bpf_core_essential_name_len`, libbpf.
@@ -52,6 +75,16 @@ pub fn essential_name(name: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Check that aya cuts at the first separator (spec 14).
+    #[test]
+    fn aya_cuts_at_the_first_separator() {
+        for (name, want) in
+            [("a___b___c", "a"), ("a____b", "a"), ("a___", "a"), ("___b", ""), ("a__b", "a__b")]
+        {
+            assert_eq!(Flavors::First.essential(name.as_bytes()), want.as_bytes(), "{name}");
+        }
+    }
 
     /// Check that flavors are cut where libbpf cuts them, and nowhere else (spec 5.2).
     #[test]

@@ -38,6 +38,8 @@ pub enum Sizes {
         /// Size of a pointer in bytes.
         pointer_size: u32,
     },
+    /// aya's `Btf::type_size`: a pointer has 8 bytes, and of nested arrays only the innermost counts.
+    Aya,
 }
 
 impl<'data> Btf<'data> {
@@ -91,16 +93,20 @@ impl<'data> Btf<'data> {
     /// # Errors
     /// [`SizeError`].
     pub(crate) fn size_by(&self, sizes: Sizes, id: TypeId) -> Result<u32, SizeError> {
-        let Sizes::Kernel { pointer_size } = sizes else {
-            return self.walk_size(id, self.pointer_size(), false);
-        };
-        let size = self.walk_size(id, pointer_size, true).map_err(|_| SizeError::Invalid)?;
-        // QUIRK: kept in an int there, and from 2 GiB on taken for an error.
-        if size.cast_signed() < 0 { Err(SizeError::Invalid) } else { Ok(size) }
+        match sizes {
+            Sizes::Libbpf => self.walk_size(id, self.pointer_size(), sizes),
+            Sizes::Aya => self.walk_size(id, 8, sizes),
+            Sizes::Kernel { pointer_size } => {
+                let size = self.walk_size(id, pointer_size, sizes).map_err(|_| SizeError::Invalid)?;
+                // QUIRK: kept in an int there, and from 2 GiB on taken for an error.
+                if size.cast_signed() < 0 { Err(SizeError::Invalid) } else { Ok(size) }
+            }
+        }
     }
 
     #[inline]
-    fn walk_size(&self, id: TypeId, pointer_size: u32, in_kernel: bool) -> Result<u32, SizeError> {
+    fn walk_size(&self, id: TypeId, pointer_size: u32, sizes: Sizes) -> Result<u32, SizeError> {
+        let in_kernel = matches!(sizes, Sizes::Kernel { .. });
         let mut id = id;
         let mut nelems: u32 = 1;
         for _ in 0..RESOLVE_DEPTH_MAX {
@@ -128,7 +134,11 @@ impl<'data> Btf<'data> {
                 Kind::Array => {
                     let array = ty.array();
                     // A product of zero stays zero, and the element has to have a size all the same.
-                    nelems = nelems.checked_mul(array.nelems).ok_or(SizeError::TooBig)?;
+                    nelems = match sizes {
+                        // QUIRK: aya forgets the outer dimensions.
+                        Sizes::Aya => array.nelems,
+                        _ => nelems.checked_mul(array.nelems).ok_or(SizeError::TooBig)?,
+                    };
                     id = array.elem;
                     continue;
                 }

@@ -123,7 +123,7 @@ impl<'a> Kernels<'a> {
         let Some(roots) = roots(need) else {
             return (0..self.kernels.len()).map(Key::Kernel).collect();
         };
-        let selection = Selection { modules: self.modules, exact_kinds: true };
+        let selection = Selection { modules: self.modules, exact_kinds: true, in_modules: true };
         let tables: Vec<_> = roots
             .iter()
             .map(|(name, kind)| {

@@ -133,7 +133,7 @@ fn named_container<'a>(steps: &[Step<'_>], btf: &Btf<'a>, root: TypeId) -> Optio
     let id = match place.end {
         Endpoint::Member { member, .. } => member.type_id,
         Endpoint::Element(id) => id,
-        Endpoint::Type(_) | Endpoint::Enumerator(_) => return None,
+        Endpoint::Type(_) | Endpoint::Enumerator { .. } => return None,
     };
     let (_, ty) = btf.skip_mods_and_typedefs(id)?;
     let name = btf.name(ty.name_off);

@@ -62,7 +62,9 @@ fn program_callees(
         };
         // Without a relocation the call is relative to itself.
         let (code, from) = match symbol {
-            Some(&(value, _)) => (text, value),
+            Some(&(value, true)) => (text, value),
+            // A function of the kernel.
+            Some(_) => continue,
             None => (program.code, offset),
         };
         let Some(target) = from.checked_add_signed(slots_on * INSN_LEN as i64) else { continue };

@@ -1,13 +1,13 @@
 //! Follows paths, keeps those apart that differ, and notes what is reached.
 
-use std::cell::OnceCell;
+use std::cell::Cell;
 
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use super::live;
 use super::scalar::Sources;
-use super::state::{Assumption, State};
+use super::state::{Assumption, State, Value};
 use super::{Guard, Path, Question, Reach, Reached, Source, Turn};
 use crate::object::Reference;
 
@@ -15,6 +15,17 @@ use crate::object::Reference;
 const OLD_RELEASE: usize = usize::MAX;
 /// Bits of [`Sources`]; what comes after shares the last.
 const SOURCES_MAX: usize = 64;
+
+/// Frames of states that are remembered: about 1 KiB each.
+const FRAMES_KNOWN_MAX: usize = 60_000;
+/// Branches that are told of all paths, and of one path after that many.
+const TURNS_MAX: usize = 1 << 20;
+const TURNS_AT_LEAST: usize = 16;
+/// Slots that are looked at for branches that keep paths from poisoned instructions.
+const GUARDS_MAX: usize = 4 << 20;
+
+/// Where the open calls go on, but for the outermost.
+type Calls = SmallVec<[usize; 8]>;
 
 /// One branch of a path, and the one before it.
 struct Step {
@@ -53,7 +64,10 @@ pub(super) struct Explorer<'q> {
     is_join: Vec<bool>,
     is_poisoned: Vec<bool>,
     visited: Vec<bool>,
-    known: HashMap<usize, Vec<State>>,
+    /// States that were followed, by slot and open calls.
+    known: HashMap<(usize, Calls), Vec<State>>,
+    /// Frames in them.
+    frames_known: usize,
     pub(super) pending: Vec<(usize, State)>,
     steps: Vec<Step>,
     branches: HashMap<usize, Branch>,
@@ -84,6 +98,7 @@ impl<'q> Explorer<'q> {
             is_poisoned: vec![false; slots],
             visited: vec![false; slots],
             known: HashMap::new(),
+            frames_known: 0,
             pending: Vec::new(),
             steps: Vec::new(),
             branches: HashMap::new(),
@@ -140,7 +155,7 @@ impl<'q> Explorer<'q> {
             self.start = self.starts.pop().unwrap_or(0);
             loop {
                 steps += 1;
-                if steps > steps_max {
+                if steps > steps_max || self.frames_known > FRAMES_KNOWN_MAX {
                     return false;
                 }
                 if self.is_join.get(slot) == Some(&true) && !self.is_new(slot, &mut state) {
@@ -150,7 +165,9 @@ impl<'q> Explorer<'q> {
                 *is_visited = true;
                 if self.is_poisoned.get(slot) == Some(&true) {
                     self.hit(slot, &state);
-                    break;
+                    // The verifier stops here. Whoever mends this wants to know what it would meet next.
+                    slot = self.beyond(slot, &mut state);
+                    continue;
                 }
                 match self.step(slot, &mut state) {
                     Some(next) => slot = next,
@@ -159,6 +176,14 @@ impl<'q> Explorer<'q> {
             }
         }
         true
+    }
+
+    /// Goes on behind a poisoned instruction as if it had done something unknown.
+    fn beyond(&self, slot: usize, state: &mut State) -> usize {
+        let original = self.question.image.slots.get(slot).map(|it| it.insn);
+        let Some(insn) = original else { return slot + 1 };
+        state.set(insn.dst, Value::UNKNOWN);
+        slot + if insn.is_ldimm64() { 2 } else { 1 }
     }
 
     /// Follows a function from its start, with unknown arguments.
@@ -227,7 +252,8 @@ impl<'q> Explorer<'q> {
     /// are too many.
     fn is_new(&mut self, slot: usize, state: &mut State) -> bool {
         state.tidy(self.question.live.get(slot).copied().unwrap_or(u16::MAX));
-        let known = self.known.entry(slot).or_default();
+        let calls = state.frames.iter().skip(1).map(|it| it.returns_to).collect();
+        let known = self.known.entry((slot, calls)).or_default();
         let mut resolved = true;
         while resolved {
             resolved = false;
@@ -245,26 +271,14 @@ impl<'q> Explorer<'q> {
                 }
             }
         }
-        if known.len() >= self.states_max {
-            // The one of the same calls that was joined last, if there is one.
-            let same_calls = |it: &State| {
-                it.frames.len() == state.frames.len()
-                    && it
-                        .frames
-                        .iter()
-                        .zip(&state.frames)
-                        .all(|(this, other)| this.returns_to == other.returns_to)
-            };
-            let of_calls = known.iter().filter(|it| same_calls(it)).count();
-            if of_calls >= self.states_max
-                && let Some(place) = known.iter().rposition(same_calls)
-                && let Some(old) = known.get_mut(place)
-            {
-                *state = old.joined(state);
-                *old = state.clone();
-                return true;
-            }
+        if known.len() >= self.states_max
+            && let Some(old) = known.last_mut()
+        {
+            *state = old.joined(state);
+            *old = state.clone();
+            return true;
         }
+        self.frames_known += state.frames.len();
         known.push(state.clone());
         true
     }
@@ -316,20 +330,19 @@ impl<'q> Explorer<'q> {
 
     /// What is reached. `apart` followed what is in doubt with paths kept apart, if anything was; `is_done`: to the end.
     pub(super) fn result(&self, apart: Option<(&Self, bool)>) -> Reached {
-        let before = OnceCell::new();
-        let dead = |of: &Self, slot: usize| {
-            Reach::Dead(of.guards(slot, before.get_or_init(|| predecessors(self.question))))
-        };
+        let (turns, looks) = (Cell::new(TURNS_MAX), Cell::new(GUARDS_MAX));
+        let ways = self.ways();
+        let dead = |of: &Self, slot: usize| Reach::Dead(of.guards(slot, &ways, &looks));
         let may_be = Path { steps: Vec::new(), is_proved: false, start: 0, only_before_6_8: false };
         let reach = |slot: usize| match apart {
             _ if !self.gave_up && !self.hits.contains_key(&slot) => dead(self, slot),
             Some((apart, is_done)) => {
-                apart.reach_of(slot).unwrap_or_else(|| match is_done && !apart.gave_up {
+                apart.reach_of(slot, &turns).unwrap_or_else(|| match is_done && !apart.gave_up {
                     true => dead(apart, slot),
-                    false => self.reach_of(slot).unwrap_or(Reach::Live(may_be.clone())),
+                    false => self.reach_of(slot, &turns).unwrap_or(Reach::Live(may_be.clone())),
                 })
             }
-            None => self.reach_of(slot).unwrap_or(Reach::Live(may_be.clone())),
+            None => self.reach_of(slot, &turns).unwrap_or(Reach::Live(may_be.clone())),
         };
         let calls = self.missing_calls().map(|(slot, symbol)| (slot, symbol, reach(slot)));
         let deciding = self.branches.values().filter(|it| it.falls != it.jumps).flat_map(|it| {
@@ -361,16 +374,20 @@ impl<'q> Explorer<'q> {
         named
     }
 
-    fn reach_of(&self, slot: usize) -> Option<Reach> {
+    /// How a slot is reached. `turns`: how many branches may still be told; what is left out is the path's start.
+    fn reach_of(&self, slot: usize, turns: &Cell<usize>) -> Option<Reach> {
         let hit = self.hits.get(&slot)?.first()?;
         let mut steps = Vec::new();
         let mut at = hit.trace;
-        while let Some(step) = self.steps.get(at as usize) {
+        while let Some(step) = self.steps.get(at as usize)
+            && steps.len() < turns.get().max(TURNS_AT_LEAST)
+        {
             let sources = self.named(step.from);
             steps.push(Turn { slot: step.slot, jumps: step.jumps, is_decided: step.is_decided, sources });
             at = step.before;
         }
         steps.reverse();
+        turns.set(turns.get().saturating_sub(steps.len()));
         let only_before_6_8 = hit.assumed.iter().any(|it| it.0 == OLD_RELEASE);
         let path = Path { steps, is_proved: !hit.is_widened, start: hit.start, only_before_6_8 };
         if hit.assumed.is_empty() {
@@ -381,12 +398,31 @@ impl<'q> Explorer<'q> {
         Some(Reach::Conditional(path, self.named(from & self.open)))
     }
 
-    /// Branches that would lead to a slot that is not reached, if they went the other way.
-    fn guards(&self, slot: usize, before: &Predecessors) -> Vec<Guard> {
+    /// Ways from slot to slot, by the slot that they lead to.
+    fn ways(&self) -> Vec<(usize, usize)> {
+        let mut ways = Vec::new();
+        for (from, insn) in self.question.insns.iter().enumerate() {
+            let next = live::next(from, *insn);
+            let of_slot = self.question.image.slots.get(from).and_then(|it| it.reference);
+            let callee = self.question.image.callee(of_slot);
+            let callee = callee.and_then(|it| self.question.image.functions.get(it)).map(|it| it.start);
+            let to = [next.and_then(|it| it.falls), next.and_then(|it| it.jumps), callee];
+            ways.extend(to.into_iter().flatten().map(|to| (to, from)));
+        }
+        ways.sort_unstable();
+        ways
+    }
+
+    /// Branches that would lead to a slot that is not reached, if they went the other way. `looks`: how many slots may
+    /// still be looked at; without, the answer is cut.
+    fn guards(&self, slot: usize, ways: &[(usize, usize)], looks: &Cell<usize>) -> Vec<Guard> {
         let (mut seen, mut pending, mut guards) = (HashSet::new(), vec![slot], Vec::new());
         seen.insert(slot);
         while let Some(slot) = pending.pop() {
-            for &from in before.get(&slot).map_or(&[][..], SmallVec::as_slice) {
+            let first = ways.partition_point(|it| it.0 < slot);
+            for &(_, from) in ways.get(first..).unwrap_or_default().iter().take_while(|it| it.0 == slot) {
+                let Some(left) = looks.get().checked_sub(1) else { return guards };
+                looks.set(left);
                 if !seen.insert(from) {
                     continue;
                 }
@@ -400,22 +436,6 @@ impl<'q> Explorer<'q> {
         guards.sort_by_key(|it| it.slot);
         guards
     }
-}
-
-/// By slot: where paths come from.
-type Predecessors = HashMap<usize, SmallVec<[usize; 2]>>;
-
-fn predecessors(question: &Question<'_>) -> Predecessors {
-    let mut before = Predecessors::new();
-    for (from, (of, insn)) in question.image.slots.iter().zip(question.insns).enumerate() {
-        let next = live::next(from, *insn);
-        let callee = question.image.callee(of.reference).and_then(|it| question.image.functions.get(it));
-        let ways = [next.and_then(|it| it.falls), next.and_then(|it| it.jumps), callee.map(|it| it.start)];
-        for to in ways.into_iter().flatten() {
-            before.entry(to).or_default().push(from);
-        }
-    }
-    before
 }
 
 /// `new` without an assumption whose opposite `old` makes, if `old` makes no other that `new` does not make.

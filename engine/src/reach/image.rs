@@ -4,6 +4,7 @@
 
 use hashbrown::HashMap;
 
+use super::live;
 use crate::format::insn::{INSN_LEN, Insn};
 use crate::object::{Object, Reference};
 
@@ -14,6 +15,8 @@ pub struct Image {
     pub slots: Vec<Slot>,
     /// Its functions, the entry first, in the order in which they are linked.
     pub functions: Vec<Function>,
+    /// By number in [`Object::programs`]: its number among the functions.
+    function_of: HashMap<usize, usize>,
     /// By record of the object: its slot.
     slot_of_record: HashMap<usize, usize>,
 }
@@ -47,20 +50,25 @@ pub struct Function {
 impl Image {
     /// Links entry program number `program` of an object.
     pub fn link(object: &Object<'_>, program: usize) -> Self {
-        let mut this = Self { slots: Vec::new(), functions: Vec::new(), slot_of_record: HashMap::new() };
+        let mut this = Self {
+            slots: Vec::new(),
+            functions: Vec::new(),
+            function_of: HashMap::new(),
+            slot_of_record: HashMap::new(),
+        };
         // Calls of global functions are judged apart where the BTF says that they are global.
         let is_global = if object.btf().is_some() { object.global_functions() } else { Vec::new() };
         // libbpf appends a function where it is first met, and then what that calls.
         let mut pending = vec![program];
         while let Some(function) = pending.pop() {
-            if this.functions.iter().any(|it| it.program == function) {
+            if this.function_of.contains_key(&function) {
                 continue;
             }
             let callees = this.append(object, function, is_global.get(function) == Some(&true));
             pending.extend(callees.into_iter().rev());
         }
         for (record, reloc) in object.relocs().iter().enumerate() {
-            let place = reloc.program.and_then(|it| this.functions.iter().find(|of| of.program == it));
+            let place = reloc.program.and_then(|it| this.functions.get(*this.function_of.get(&it)?));
             let start = place.and_then(|it| Some((it, object.programs().get(it.program)?.offset)));
             let Some((function, start)) = start else { continue };
             let slot = u64::from(reloc.insn_off).checked_sub(start).map(|it| it / INSN_LEN as u64);
@@ -76,6 +84,7 @@ impl Image {
         let Some(program) = object.programs().get(function) else { return Vec::new() };
         let references = object.references(function);
         let (start, number) = (self.slots.len(), self.functions.len());
+        self.function_of.insert(function, number);
         let mut callees = Vec::new();
         let slots = object.slots(program).unwrap_or_default();
         for (offset, bytes) in (program.offset..).step_by(INSN_LEN).zip(slots) {
@@ -100,9 +109,14 @@ impl Image {
         self.slot_of_record.iter().map(|(record, slot)| (*record, *slot))
     }
 
+    /// By slot: the registers that may be read from there on within the function, a bit for each.
+    pub fn live_registers(&self) -> Vec<u16> {
+        live::registers(self)
+    }
+
     /// The function that a reference leads to: its number in [`Image::functions`].
     pub(super) fn callee(&self, reference: Option<Reference>) -> Option<usize> {
         let Some(Reference::Function(program)) = reference else { return None };
-        self.functions.iter().position(|it| it.program == program)
+        self.function_of.get(&program).copied()
     }
 }

@@ -1,5 +1,7 @@
 //! Which registers an instruction and what follows it may read: differences in others do not keep states apart.
 
+use smallvec::SmallVec;
+
 use super::image::Image;
 use crate::format::insn::{CALL, Insn, class};
 
@@ -41,30 +43,42 @@ pub(super) fn next(slot: usize, insn: Insn) -> Option<Next> {
 ///
 /// Of the instructions as they stand in the file: relocation changes no registers, and poison is where paths end.
 pub(super) fn registers(image: &Image) -> Vec<u16> {
-    let mut live = vec![0_u16; image.slots.len()];
+    let insns: Vec<Insn> = image.slots.iter().map(|it| it.insn).collect();
+    let mut live = vec![0_u16; insns.len()];
+    // Slots that jump to a slot.
+    let mut jumps: Vec<(usize, usize)> = Vec::new();
+    for (slot, insn) in insns.iter().enumerate() {
+        jumps.extend(next(slot, *insn).and_then(|it| it.jumps).map(|to| (to, slot)));
+    }
+    jumps.sort_unstable();
+    let mut before: SmallVec<[usize; 8]> = SmallVec::new();
     for function in &image.functions {
-        let mut changes = true;
-        while changes {
-            changes = false;
-            for slot in (function.start..function.end).rev() {
-                let Some(insn) = image.slots.get(slot).map(|it| it.insn) else { continue };
-                let after = match next(slot, insn) {
-                    Some(next) => [next.falls, next.jumps]
-                        .into_iter()
-                        .flatten()
-                        .filter(|it| (function.start..function.end).contains(it))
-                        .fold(0, |all, it| all | live.get(it).copied().unwrap_or(0)),
-                    None => u16::MAX,
-                };
-                let (reads, writes) = accesses(insn);
-                let before = after & !writes | reads;
-                if let Some(known) = live.get_mut(slot)
-                    && *known != before
-                {
-                    *known = before;
-                    changes = true;
-                }
-            }
+        let range = function.start..function.end;
+        // Registers of a slot only become more, so that each slot comes up a few times.
+        let mut pending: Vec<usize> = range.clone().collect();
+        while let Some(slot) = pending.pop() {
+            let Some(&insn) = insns.get(slot) else { continue };
+            let after = match next(slot, insn) {
+                Some(next) => [next.falls, next.jumps]
+                    .into_iter()
+                    .flatten()
+                    .filter(|it| range.contains(it))
+                    .fold(0, |all, it| all | live.get(it).copied().unwrap_or(0)),
+                None => u16::MAX,
+            };
+            let (reads, writes) = accesses(insn);
+            let registers = after & !writes | reads;
+            let Some(known) = live.get_mut(slot).filter(|it| **it != registers) else { continue };
+            *known = registers;
+            before.clear();
+            // Of two slots before it, one may be the second half of a wide load.
+            before.extend(slot.checked_sub(1));
+            before.extend(slot.checked_sub(2).filter(|it| insns.get(*it).is_some_and(|it| it.is_ldimm64())));
+            let from = jumps.partition_point(|it| it.0 < slot);
+            before.extend(
+                jumps.get(from..).unwrap_or_default().iter().take_while(|it| it.0 == slot).map(|it| it.1),
+            );
+            pending.extend(before.iter().copied().filter(|it| range.contains(it)));
         }
     }
     live

@@ -21,6 +21,8 @@ mod image;
 mod live;
 mod program;
 mod scalar;
+#[cfg(test)]
+mod scalar_tests;
 mod state;
 mod step;
 mod verifier;

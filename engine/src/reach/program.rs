@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::live;
 use super::{Constant, Image, Patch, Question, Reached, Symbol, Verifier, judge};
 use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
@@ -62,7 +61,7 @@ impl<'o> Program<'o> {
         Self {
             constants: constants(object, &variables),
             variables,
-            live: live::registers(&image),
+            live: image.live_registers(),
             endian: object.endian(),
             is_function: object.externs().iter().map(is_kfunc).collect(),
             throws: object.externs().iter().map(|it| is_kfunc(it) && it.name == THROW).collect(),

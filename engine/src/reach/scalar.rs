@@ -456,6 +456,10 @@ impl Compare {
                 }
             }
         }
+        if matches!(self, Self::AnyBit | Self::NoBit) {
+            // The verifier decides this by bits alone: bounds that contradict them rule nothing out.
+            return Some((a.tightened().unwrap_or(*left), b));
+        }
         Some((a.tightened()?, b.tightened()?))
     }
 

@@ -164,7 +164,7 @@ impl Frame {
         let (at, within) = (offset.div_euclid(SLOT), offset.rem_euclid(SLOT));
         let is_zero = matches!(value, Value::Scalar(it) if it.value() == Some(0));
         let is_tracked = within == 0
-            && !(is_zero && !verifier.spills_zeros)
+            && (!is_zero || verifier.spills_zeros)
             && match len {
                 8 => !is_immediate || verifier.tracks_stored_immediates,
                 _ if is_immediate => value.is_scalar() && verifier.tracks_stored_immediates,
@@ -185,7 +185,9 @@ impl Frame {
             if slot.spilled.take().is_some() {
                 slot.zeros = 0;
             }
-            slot.zeros = if is_zero { slot.zeros | mask } else { slot.zeros & !mask };
+            // Releases differ in what is left of zeros beside what is written.
+            let beside = if verifier.verifies_uncalled.is_none() { 0 } else { slot.zeros & !mask };
+            slot.zeros = if is_zero { beside | mask } else { beside };
         }
     }
 
@@ -193,13 +195,12 @@ impl Frame {
     pub(super) fn clobber(&mut self, from: i64, to: i64) {
         for slot in &mut self.stack {
             let start = slot.at * SLOT;
-            for byte in 0..SLOT {
-                if (from..to).contains(&(start + byte)) {
-                    slot.zeros &= !byte_mask(byte, 1);
-                    if slot.spilled.is_some_and(|(_, len)| byte < i64::from(len)) {
-                        slot.spilled = None;
-                    }
+            for byte in (0..SLOT).filter(|it| (from..to).contains(&(start + it))) {
+                // With a spill, zeros beside it are forgotten, too.
+                if slot.spilled.take().is_some() {
+                    slot.zeros = 0;
                 }
+                slot.zeros &= !byte_mask(byte, 1);
             }
         }
         self.stack.retain(|it| it.spilled.is_some() || it.zeros != 0);
@@ -389,7 +390,8 @@ impl State {
                         let found = other.stack.iter().find(|it| it.at == slot.at);
                         let Some(found) = found else { return slot.spilled.is_none() && slot.zeros == 0 };
                         let spilled = match (&slot.spilled, &found.spilled) {
-                            (None, _) => true,
+                            // Zeros beside a spill are lost with it.
+                            (None, spilled) => slot.zeros == 0 || spilled.is_none(),
                             (Some((this, len)), Some((other, other_len))) => {
                                 len == other_len && this.covers(other, &mut names, open)
                             }
@@ -415,7 +417,9 @@ impl State {
                     }
                     _ => None,
                 };
-                let zeros = slot.zeros & found.zeros;
+                let is_alike = spilled.is_some() == slot.spilled.is_some()
+                    && slot.spilled.is_some() == found.spilled.is_some();
+                let zeros = if is_alike { slot.zeros & found.zeros } else { 0 };
                 (spilled.is_some() || zeros != 0).then_some(Slot { at: slot.at, spilled, zeros })
             });
             Frame { registers, stack: stack.collect(), returns_to: this.returns_to }

@@ -160,12 +160,6 @@ impl Explorer<'_> {
                     true => state.get(insn.src),
                     false => Value::Scalar(self.immediate(slot, insn)),
                 };
-                // A register without itself is nothing, whatever it holds.
-                if matches!(op, 0x10 | 0xa0) && is_register && insn.src == insn.dst && width == Width::W64 {
-                    let from = left.scalar().from;
-                    state.set(insn.dst, Value::Scalar(Scalar::constant(0).with_sources(from)));
-                    return;
-                }
                 let divide = match (self.question.verifier.tracks_division, insn.off) {
                     (false, _) => Division::Untracked,
                     (true, 0) => Division::Unsigned,
@@ -316,7 +310,6 @@ impl Explorer<'_> {
         if let Some(Reference::Extern(symbol)) = reference {
             if self.question.symbols.get(symbol) == Some(&Symbol::Missing) {
                 self.hit(slot, state);
-                return None;
             }
             if self.question.throws.get(symbol) == Some(&true) {
                 return None;
@@ -409,6 +402,10 @@ impl Explorer<'_> {
                 _ => self.both(slot, state, falls, jumps, from),
             };
         };
+        // What a register says about itself differs between releases, and some get it wrong.
+        if is_register && insn.src == insn.dst && a.value().is_none() {
+            return self.both(slot, state, falls, jumps, from);
+        }
         let (taken, passed) = self.refined(compare, width, &a, &b);
         let set = |state: &mut State, (a, b): (Scalar, Scalar)| {
             state.refine(insn.dst, a);

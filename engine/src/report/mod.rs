@@ -17,6 +17,7 @@ mod world;
 pub use check::check;
 pub use classes::{Partition, classes};
 pub use cover::Cover;
+pub use reaching::{Route, Stop, routes};
 pub use roles::Roles;
 pub use verdict::{Abort, Effect, Finding, ProgramVerdict, Verdict, Verdicts};
 pub use world::{Known, World};

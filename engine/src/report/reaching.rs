@@ -6,10 +6,112 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 
 use super::world::{Externs, World};
-use crate::batch::Folded;
+use crate::batch::{Folded, Run};
+use crate::depend::Survey;
 use crate::object::{Object, SourceLine};
 use crate::reach::{Path, Program, Reach, Source, Symbol, Verifier};
 use crate::resolve::Outcome;
+
+/// How the verifier gets to a poisoned instruction, or what keeps it from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Number of the record in [`Object::relocs`].
+    pub record: usize,
+    /// Whether it gets there; `None` if that depends on what is not known, or was too much work to find out.
+    pub is_reached: Option<bool>,
+    /// The branches: on the way there in their order, or those that go another way.
+    pub stops: Vec<Stop>,
+    /// What was taken for granted, in words.
+    pub assumed: Vec<String>,
+}
+
+/// A branch on a route, or beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// Where it stands: `file.c:31`.
+    pub place: String,
+    /// The text of that line, if the compiler stored it.
+    pub text: String,
+    /// Whether it can go one way only.
+    pub is_decided: bool,
+    /// What decides it, in words.
+    pub because: Vec<String>,
+}
+
+/// The routes to all poisoned records of program number `program` on kernel number `kernel`.
+pub fn routes(
+    run: &Run<'_>,
+    survey: Option<&Survey<'_>>,
+    world: &World,
+    number: usize,
+    program: usize,
+    kernel: usize,
+) -> Vec<Route> {
+    let Some(object) = run.object(number) else { return Vec::new() };
+    let is_loaded = |it: usize| it == program || object.programs().get(it).is_some_and(|it| it.autoload);
+    let folded = run.fold(number, |reloc| reloc.program.is_none_or(is_loaded));
+    let outcomes = folded.on(kernel);
+    let reaching = Reaching::of(object, Externs::of(object, survey, number), world);
+    let symbols = reaching.symbols(kernel);
+    let Some(linked) = reaching.program(program) else { return Vec::new() };
+    let (records, reached) = linked.judge(&outcomes, &symbols, reaching.verifier(kernel));
+    let of_record = |(record, reach): (usize, &Reach)| {
+        let stop = |slot: usize, is_decided: bool, sources: &[Source]| {
+            let line = reaching.line(linked, slot)?;
+            let text = String::from_utf8_lossy(line.text).trim().to_owned();
+            let said = sources.iter().filter_map(|it| said_of(*it, object, linked, &outcomes, &symbols));
+            Some(Stop { place: show(&line), text, is_decided, because: said.collect() })
+        };
+        let of_path = |path: &Path| {
+            let turns = path.steps.iter();
+            turns.filter_map(|it| stop(it.slot, it.is_decided, &it.sources)).collect::<Vec<_>>()
+        };
+        let (is_reached, mut stops) = match reach {
+            Reach::Dead(guards) => {
+                (Some(false), guards.iter().filter_map(|it| stop(it.slot, true, &it.sources)).collect())
+            }
+            Reach::Live(path) => (path.is_proved.then_some(true), of_path(path)),
+            Reach::Conditional(path, _) => (None, of_path(path)),
+        };
+        stops.dedup_by(|it, before| it.place == before.place && it.because == before.because);
+        let assumed = match reaching.found(linked, &symbols, reach) {
+            Found::Dead { assumed, .. } | Found::Live { assumed } | Found::Conditional { assumed } => assumed,
+            Found::Bounded => vec!["paths that could not be told apart within the bounds of the work".into()],
+        };
+        Route { record, is_reached, stops, assumed }
+    };
+    records.into_iter().zip(&reached.poisoned).map(of_record).collect()
+}
+
+/// What a branch depends on, in words.
+fn said_of(
+    source: Source,
+    object: &Object<'_>,
+    program: &Program<'_>,
+    outcomes: &[&Outcome],
+    symbols: &[Symbol],
+) -> Option<String> {
+    match source {
+        Source::Record(record) => {
+            let reloc = object.relocs().get(record)?;
+            let Outcome::Decided(decision) = outcomes.get(record)? else { return None };
+            let value = decision.new?;
+            let kind = reloc.kind.map(|it| it.name()).unwrap_or_default();
+            Some(format!("{kind} of {} is {value} ({})", object.path(reloc), decision.code.name()))
+        }
+        Source::Variable(variable) => program.said_of_variable(variable),
+        Source::Extern(number) => {
+            let name = String::from_utf8_lossy(object.externs().get(number)?.name).into_owned();
+            Some(match symbols.get(number)? {
+                Symbol::Present => format!("the kernel has {name}"),
+                Symbol::Missing => format!("the kernel has no {name}"),
+                Symbol::Value(bytes) => format!("{name} is {bytes:?} as bytes"),
+                Symbol::Between(low, high) => format!("{name} is between {low:#x} and {high:#x}"),
+                Symbol::Open => format!("{name} is not known"),
+            })
+        }
+    }
+}
 
 /// The answers for one program.
 #[derive(Debug, Default)]
@@ -178,19 +280,21 @@ impl<'a, 'r> Reaching<'a, 'r> {
                 Found::Dead { guards: lines, assumed: self.assumptions(program, symbols, sources) }
             }
             Reach::Live(path) if !path.is_proved => Found::Bounded,
-            Reach::Live(path) => Found::Live { assumed: self.of_path(program, symbols, path) },
+            // What is open on the way there was found not to matter.
+            Reach::Live(path) => {
+                let decided = path.steps.iter().filter(|it| it.is_decided);
+                let sources = decided.flat_map(|it| it.sources.iter());
+                Found::Live { assumed: self.assumptions(program, symbols, sources) }
+            }
             Reach::Conditional(path, _) => {
-                let mut assumed = self.of_path(program, symbols, path);
+                let sources = path.steps.iter().flat_map(|it| it.sources.iter());
+                let mut assumed = self.assumptions(program, symbols, sources);
                 if path.only_before_6_8 {
                     assumed.push("a kernel before 6.8 verifies functions that nothing calls".into());
                 }
                 Found::Conditional { assumed }
             }
         }
-    }
-
-    fn of_path(&self, program: &Program<'_>, symbols: &[Symbol], path: &Path) -> Vec<String> {
-        self.assumptions(program, symbols, path.steps.iter().flat_map(|it| it.sources.iter()))
     }
 
     /// What was taken for granted of constants, the configuration and symbols.

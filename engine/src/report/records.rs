@@ -123,6 +123,7 @@ fn explain(code: Code) -> &'static str {
         Code::NoEnumerator => "the kernel's enum has no such value",
         Code::SizeUnsafe => "the field has another size and the access cannot be adjusted to it",
         Code::PrunedAway => "the type that has it was dropped by an earlier record of the object",
+        Code::NoValue => "the kernel's field has no value of this kind",
         _ => "it does not resolve",
     }
 }

@@ -72,6 +72,7 @@ impl Compat<'_, '_, '_> {
                     }
                     (local_id, target_id) = (local.target(), target.target());
                 }
+                Kind::Float if self.rules.float_types => return Ok(true),
                 // QUIRK: FLOAT among them, so a typedef of float is never found.
                 _ => return Ok(false),
             }

@@ -3,7 +3,7 @@
 //! Source: `bpf_core_spec_match`, `bpf_core_match_member`, `bpf_core_fields_are_compat`, libbpf.
 
 use super::{Budget, Missing, Why};
-use crate::btf::{Btf, Type, TypeId, essential_name};
+use crate::btf::{Btf, Type, TypeId};
 use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::btf::Kind;
@@ -14,6 +14,7 @@ const MALFORMED: ResolveError = ResolveError::TargetMalformed { errno: -22 };
 
 /// State of the search: libbpf's target spec, as far as the result depends on it.
 struct Search<'a, 'data> {
+    rules: &'a Rules,
     btf: &'a Btf<'data>,
     bit_offset: u32,
     /// Indices used so far, those of anonymous members included.
@@ -31,7 +32,7 @@ pub(crate) fn find(
     root: TypeId,
     budget: &mut Budget,
 ) -> Result<Result<Place, Missing>, ResolveError> {
-    let mut search = Search { btf, bit_offset: 0, raw_len: 0, incompatible: false, budget };
+    let mut search = Search { rules, btf, bit_offset: 0, raw_len: 0, incompatible: false, budget };
     let mut id = root;
     let mut end = Endpoint::Element(root);
     for (depth, step) in steps.iter().enumerate() {
@@ -105,11 +106,16 @@ impl Search<'_, '_> {
                 }
             } else if self.btf.name_is(member.name_off, name) {
                 if self.fields_are_compat(compat, member.type_id)? {
-                    return Ok(Some(Endpoint::Member { member, is_last: index + 1 == count }));
+                    let may_flex = self.rules.flexible_in_union || container.kind == Kind::Struct;
+                    return Ok(Some(Endpoint::Member { member, is_last: may_flex && index + 1 == count }));
                 }
                 self.incompatible = true;
-                // QUIRK: offset and index of this member are not taken back. Inside an anonymous member the
-                // search goes on outside, and a later hit there comes out at a wrong offset.
+                // QUIRK: libbpf does not take back offset and index of this member. Inside an anonymous member
+                // the search goes on outside, and a later hit there comes out at a wrong offset.
+                if !self.rules.leaks_offset {
+                    self.bit_offset = self.bit_offset.wrapping_sub(member.bit_offset);
+                    self.raw_len -= 1;
+                }
                 return Ok(None);
             }
             self.bit_offset = self.bit_offset.wrapping_sub(member.bit_offset);
@@ -129,8 +135,8 @@ impl Search<'_, '_> {
             (_, ty) = self.budget.skip(self.btf, ty.array().elem, MALFORMED)?;
         }
         let same_name = |local: &[u8]| {
-            let target = essential_name(self.btf.name(ty.name_off));
-            local.is_empty() || target.is_empty() || local == target
+            let target = self.rules.flavors.essential(self.btf.name(ty.name_off));
+            self.rules.anonymous_fits && (local.is_empty() || target.is_empty()) || local == target
         };
         Ok(match compat.leaf {
             Leaf::Composite => ty.kind.is_composite(),

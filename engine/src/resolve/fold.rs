@@ -5,6 +5,8 @@
 //! before it, and they are folded in file order. After a fatal record libbpf stops; here the later ones are answered
 //! as if the record had not been there.
 //!
+//! In the `aya` dialect every record starts with a fresh list; else it is as with libbpf, one load for all.
+//!
 //! In the `kernel` dialect every record starts with a fresh list. Programs are loaded one by one there, so a fatal
 //! record ends the load of its own program only, and a record inside no program is never handed to the kernel.
 //!
@@ -63,13 +65,15 @@ pub enum Code {
     SizeUnsafe,
     /// A candidate that would match was dropped by an earlier record of the object.
     PrunedAway,
+    /// The field is there, but has no value of this kind.
+    NoValue,
     /// Modules disagree.
     ModuleDependent,
 }
 
 impl Code {
     /// Every code, in the order of their declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Exact,
         Self::Moved,
         Self::Resized,
@@ -85,6 +89,7 @@ impl Code {
         Self::NoEnumerator,
         Self::SizeUnsafe,
         Self::PrunedAway,
+        Self::NoValue,
         Self::ModuleDependent,
     ];
 
@@ -106,6 +111,7 @@ impl Code {
             Self::NoEnumerator => "no-enumerator",
             Self::SizeUnsafe => "size-unsafe",
             Self::PrunedAway => "pruned-away",
+            Self::NoValue => "no-value",
             Self::ModuleDependent => "module-dependent",
         }
     }
@@ -301,6 +307,10 @@ impl Part<'_> {
         for asked in &self.records {
             let reloc = asked.reloc;
             outcomes.push(match reloc.placement_error() {
+                _ if !self.rules.skips_outside && reloc.program.is_none() => {
+                    let (offset, why) = (reloc.insn_off, "it is inside no function");
+                    Outcome::Fatal(ResolveError::BadInsnOffset { offset, why })
+                }
                 _ if self.rules.in_kernel && (reloc.program.is_none() || !active(reloc)) => Outcome::Skipped,
                 // libbpf meets these before it looks for the program and whether it is loaded.
                 Some(error) => Outcome::Fatal(error),
@@ -408,7 +418,7 @@ impl Fold<'_> {
         let kind = reloc.kind.ok_or(ResolveError::UnknownKind { kind: reloc.raw_kind })?;
         let live = self.live(asked.root, list);
         let mut matching: Candidates = SmallVec::new();
-        let mut best: Option<(Found, Value)> = None;
+        let mut best: Option<(Found, Option<Value>)> = None;
         let mut furthest: Option<Missing> = None;
         for &candidate in live {
             let found = match asked.matches.get(candidate.shape as usize) {
@@ -424,8 +434,13 @@ impl Fold<'_> {
                 None => continue,
             };
             local?;
-            let mut value = found.value.map_err(ResolveError::on_target_side)?;
-            if kind == RelocKind::TypeIdTarget {
+            let mut value = match found.value {
+                Err(_) if self.part.rules.no_value_is_poison => None,
+                value => Some(value.map_err(ResolveError::on_target_side)?),
+            };
+            if let Some(value) = &mut value
+                && kind == RelocKind::TypeIdTarget
+            {
                 value.value = (self.target.id_of)(asked.root, candidate).0.into();
             }
             match best {
@@ -436,23 +451,27 @@ impl Fold<'_> {
                         other: found.bit_offset,
                     });
                 }
-                Some((_, first)) if first.value != value.value => {
-                    return Err(ResolveError::AmbiguousValue { first: first.value, other: value.value });
+                Some((_, first)) => {
+                    if let (Some(first), Some(value)) = (first, value)
+                        && first.value != value.value
+                    {
+                        return Err(ResolveError::AmbiguousValue { first: first.value, other: value.value });
+                    }
                 }
-                Some(_) => {}
             }
             matching.push(candidate);
         }
         let local = local?;
         if let Some((_, value)) = best {
-            let code = match kind.is_existence_query() {
-                true => Code::PresentAsQueried,
-                false if value.value == local.value.value => Code::Exact,
-                false => Code::Moved,
+            let code = match value {
+                None => Code::NoValue,
+                Some(_) if kind.is_existence_query() => Code::PresentAsQueried,
+                Some(value) if value.value == local.value.value => Code::Exact,
+                Some(_) => Code::Moved,
             };
-            let edit = Edit { local, target: Some(value) };
+            let edit = Edit { local, target: value };
             let decision = self.decide(slots, &edit, matching.first().copied(), code)?;
-            if !self.part.rules.in_kernel && matching.len() != live.len() {
+            if self.part.rules.prunes && matching.len() != live.len() {
                 self.prune(asked.root, list, matching);
             }
             return Ok(decision);
@@ -460,6 +479,9 @@ impl Fold<'_> {
         let reason = self.why_unresolved(asked, list, furthest);
         // Queries answer 0 where there is nothing; everything else has no answer then.
         let (code, target, reason) = match kind {
+            RelocKind::TypeSize | RelocKind::TypeIdTarget if !self.part.rules.missing_is_zero => {
+                return Err(ResolveError::TargetMissing);
+            }
             RelocKind::TypeSize | RelocKind::TypeIdTarget => {
                 (Code::ZeroAsQueried, Some(Value::plain(0)), Some(reason))
             }

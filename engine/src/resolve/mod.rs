@@ -17,7 +17,7 @@ pub(crate) use compat::types_are_compat;
 pub(crate) use field::find as find_place;
 pub use fold::{Asked, Code, Decision, InsnBytes, Matches, ModuleOutcome, Outcome, Part, Target};
 
-use crate::btf::{Btf, TypeId, essential_name};
+use crate::btf::{Btf, TypeId};
 use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::btf_ext::RelocKind;
@@ -82,7 +82,7 @@ pub fn on_candidate(
 ) -> Result<Match, ResolveError> {
     let place = match &query.ask {
         Ask::Field(steps) => field::find(rules, steps, btf, root, budget)?,
-        Ask::Enumerator(essential) => find_enumerator(essential, btf, root)?,
+        Ask::Enumerator(essential) => find_enumerator(rules, essential, btf, root)?,
         Ask::TypeCompat(local) => {
             type_place(compat::types_are_compat(rules, &local.btf, local.id, btf, root, budget)?, root)
         }
@@ -107,6 +107,7 @@ fn type_place(same: bool, root: TypeId) -> Result<Place, Missing> {
 }
 
 fn find_enumerator(
+    rules: &Rules,
     essential: &[u8],
     btf: &Btf<'_>,
     root: TypeId,
@@ -115,9 +116,12 @@ fn find_enumerator(
     if !ty.kind.is_any_enum() {
         return Ok(Err(Missing { why: Why::TypeIncompatible, depth: 0 }));
     }
-    let found = ty.enumerators().find(|it| essential_name(btf.name(it.name_off)) == essential);
+    let found = ty.enumerators().find(|it| rules.flavors.essential(btf.name(it.name_off)) == essential);
     Ok(match found {
-        Some(it) => Ok(Place { bit_offset: 0, end: Endpoint::Enumerator(it.value) }),
+        Some(it) => {
+            let end = Endpoint::Enumerator { value: it.value, is_unsigned: value::is_unsigned_enum(ty) };
+            Ok(Place { bit_offset: 0, end })
+        }
         None => Err(Missing { why: Why::NoEnumerator, depth: 1 }),
     })
 }

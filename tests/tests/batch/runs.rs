@@ -175,7 +175,7 @@ struct Totals {
 impl Totals {
     /// How much of the work was shared: what the run has to do, against what it would be pair by pair.
     fn count_sharing(&mut self, objects: &[Object<'_>], kernels: &[Kernel<'_>], modules: Modules) {
-        let selection = Selection { modules, exact_kinds: false };
+        let selection = Selection { modules, exact_kinds: false, in_modules: true };
         for endian in [Endian::Little, Endian::Big] {
             let fleet = Fleet::new(kernels.iter().filter(|it| it.vmlinux.btf.endian() == endian).collect());
             let objects = objects.iter().filter(|it| it.endian() == endian);

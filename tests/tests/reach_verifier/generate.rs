@@ -99,7 +99,12 @@ impl Generator<'_> {
             }
             1 => code.push(Insn::new(0xb4, register, 0, 0, self.constant())),
             2 | 3 if self.kind == Kind::Entry => {
-                code.push(Insn::ldx(Width::Dw, register, POINTER, 8 * i16::try_from(self.rng.below(4)).unwrap()));
+                code.push(Insn::ldx(
+                    Width::Dw,
+                    register,
+                    POINTER,
+                    8 * i16::try_from(self.rng.below(4)).unwrap(),
+                ));
                 if self.rng.chance(60) {
                     let mask = *self.rng.pick(&[1, 3, 7, 0x10, 0x11, 0xff, -8, i32::MAX]);
                     code.push(Insn::alu(0x50, self.rng.chance(50), register, mask));
@@ -131,7 +136,9 @@ impl Generator<'_> {
     fn arithmetic(&mut self, code: &mut Code) {
         let (register, wide) = (self.target(), self.rng.chance(50));
         let bits = if wide { 64 } else { 32 };
-        let op = *self.rng.pick(&[0x00, 0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0]);
+        let op = *self.rng.pick(&[
+            0x00, 0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0,
+        ]);
         let class = if wide { 7 } else { 4 };
         match op {
             0x80 => code.push(Insn::new(0x80 | class, register, 0, 0, 0)),
@@ -256,7 +263,8 @@ impl Generator<'_> {
     }
 
     fn condition(&mut self, over: usize) -> Insn {
-        let op = *self.rng.pick(&[0x10, 0x10, 0x20, 0x30, 0x40, 0x50, 0x50, 0x60, 0x70, 0xa0, 0xb0, 0xc0, 0xd0]);
+        let op =
+            *self.rng.pick(&[0x10, 0x10, 0x20, 0x30, 0x40, 0x50, 0x50, 0x60, 0x70, 0xa0, 0xb0, 0xc0, 0xd0]);
         let class = if self.rng.chance(50) { 5 } else { 6 };
         let off = i16::try_from(over).unwrap();
         let register = self.source();
@@ -366,7 +374,8 @@ pub(super) fn generate(seed: u64) -> Generated {
     let mut codes = Vec::new();
     for (number, &kind) in kinds.iter().enumerate() {
         let depth = if number == 0 { 3 } else { 2 };
-        let mut generator = Generator { rng, kinds: &kinds, kind, number, marks: &mut marks, is_counting: false };
+        let mut generator =
+            Generator { rng, kinds: &kinds, kind, number, marks: &mut marks, is_counting: false };
         codes.push(generator.function(depth));
     }
     write(&kinds, &codes)
