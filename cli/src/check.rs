@@ -449,6 +449,7 @@ impl<'a> Summary<'a> {
             let (style, word) = match cause.verdict.0 {
                 Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => (BAD, "fails"),
                 Verdict::Unknown => (WARN, "unknown"),
+                Verdict::OkDrift => (WARN, "drift"),
                 _ => (WARN, "conditional"),
             };
             let kinds: Vec<&str> = places.kinds.iter().copied().collect();

@@ -227,8 +227,8 @@ impl<'a> ModuleRow<'a> {
 }
 
 /// The layers that verdicts of this version rest on, and those of verdicts on what the kernel's own loader does.
-const JUDGED: [&str; 4] = ["co-re", "reach", "attach", "symbols"];
-const JUDGED_IN_KERNEL: [&str; 2] = ["co-re", "reach"];
+const JUDGED: [&str; 5] = ["co-re", "reach", "attach", "symbols", "drift"];
+const JUDGED_IN_KERNEL: [&str; 3] = ["co-re", "reach", "drift"];
 
 /// One program on one kernel.
 #[derive(Serialize)]

@@ -20,6 +20,7 @@ pub(crate) enum Group {
     Verdict,
     Input,
     Pair,
+    Drift,
 }
 
 /// A code, explained in one sentence each.
@@ -48,7 +49,7 @@ const fn rule(
 }
 
 impl Group {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Resolution,
         Self::Fatal,
         Self::Dependency,
@@ -56,6 +57,7 @@ impl Group {
         Self::Verdict,
         Self::Input,
         Self::Pair,
+        Self::Drift,
     ];
 
     fn heading(self) -> &'static str {
@@ -67,6 +69,7 @@ impl Group {
             Self::Verdict => "Verdicts: what a program comes to on a kernel, the best first",
             Self::Input => "Inputs: files that cannot be used, or not as they are",
             Self::Pair => "Pairs: objects and kernels that cannot be judged together",
+            Self::Drift => "Drift: what loads but reads something else",
         }
     }
 }

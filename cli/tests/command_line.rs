@@ -181,7 +181,7 @@ fn verdict_rows_follow_the_schema() {
     expected.sort_unstable();
     assert_eq!(names, expected);
     assert_eq!(row["verdict"], "fail-reloc");
-    assert_eq!(row["judged"], serde_json::json!(["co-re", "reach", "attach", "symbols"]));
+    assert_eq!(row["judged"], serde_json::json!(["co-re", "reach", "attach", "symbols", "drift"]));
     assert_eq!(row["object_sha256"].as_str().unwrap().len(), 64);
     assert_eq!(row["aborted_by"]["code"], "width-mismatch");
     assert_eq!(row["findings"][0]["effect"], "aborts");

@@ -73,6 +73,7 @@ pub mod bytes;
 pub mod depend;
 pub mod dialect;
 pub mod diff;
+pub mod drift;
 pub mod error;
 pub mod explain;
 pub mod fleet;

@@ -79,7 +79,7 @@ enum Sure {
 
 /// What a finding predicts: a cause, and whether for sure.
 fn prediction(finding: &Finding) -> Option<(&'static str, Sure)> {
-    if finding.verdict == Verdict::Ok {
+    if finding.verdict <= Verdict::OkDrift {
         return None;
     }
     let sure = match finding.effect {

@@ -1,6 +1,6 @@
 //! The codes with their explanations. A test holds this list against what the engine can say.
 
-use super::Group::{Dependency, Effect, Fatal, Input, Pair, Resolution, Verdict};
+use super::Group::{Dependency, Drift, Effect, Fatal, Input, Pair, Resolution, Verdict};
 use super::{Rule, rule};
 
 const NOTHING: &str = "Nothing.";
@@ -433,6 +433,13 @@ pub(super) const CATALOG: &[Rule] = &[
     rule(Effect, "applied", "The value is patched in.", NOTHING, NOTHING),
     rule(
         Effect,
+        "drift",
+        "It is resolved, but the program reads something else than it was compiled to read.",
+        NOTHING,
+        "The finding's own code says what; 'ok-drift' is a warning.",
+    ),
+    rule(
+        Effect,
         "poisoned-dead",
         "The instruction is poisoned, and no path leads there.",
         "Nothing: the verifier drops code that cannot be reached.",
@@ -599,5 +606,33 @@ pub(super) const CATALOG: &[Rule] = &[
         "Something else is in the same bytes of the file, so 'relocate' cannot write it.",
         "No file is written for the pair.",
         "Compile the object again.",
+    ),
+    rule(
+        Drift,
+        "width-changed",
+        "More or fewer bytes are read than the kernel's field has, by a helper or by the field's address.",
+        "It passes; bytes of the next field are read, or some of the field's are missing.",
+        "Read bpf_core_field_size() bytes into a zeroed variable of 8 bytes, or use BPF_CORE_READ_BITFIELD_PROBED().",
+    ),
+    rule(
+        Drift,
+        "sign-changed",
+        "The program uses a field as a signed number that is unsigned in the kernel.",
+        "It passes; large values are taken for negative ones.",
+        "Ask with bpf_core_field_signed(), or declare a flavor with the kernel's type.",
+    ),
+    rule(
+        Drift,
+        "bitfield-not-shifted",
+        "A field that is a bitfield is read without the kernel's shifts, and has its bits elsewhere.",
+        "It passes; other bits are read.",
+        "Read it with BPF_CORE_READ_BITFIELD() or BPF_CORE_READ_BITFIELD_PROBED().",
+    ),
+    rule(
+        Drift,
+        "enum-value-moved",
+        "A field is compared with the value that an enumerator had when the program was compiled.",
+        "It passes; the comparison is with another enumerator, or with none.",
+        "Compare with bpf_core_enum_value(enum …, NAME).",
     ),
 ];

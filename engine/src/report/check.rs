@@ -1,5 +1,6 @@
 //! Judges the programs of one object on all kernels of a run.
 
+use super::drifting::Drifting;
 use super::needs::Needs;
 use super::reaching::{self, Reaching};
 use super::records::Records;
@@ -44,6 +45,19 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, world: &World, number: 
     let reaching = Reaching::of(object, Externs::of(object, survey, number), world);
     split_by_paths(&mut classes, &reaching, &shared, &own, entries().map(|it| it.0));
     let linked: Vec<Vec<usize>> = entries().map(|(program, _)| object.linked_functions(program)).collect();
+    let drifting = Drifting::of(run, object, number);
+    if !drifting.is_empty() {
+        let of_entries = || entries().map(|it| it.0).zip(&own).zip(&linked);
+        let of_shared = of_entries().filter(|((_, own), _)| own.is_none());
+        let programs = of_shared.map(|((program, _), linked)| (program, linked.as_slice()));
+        classes.split_by_numbers(&drifting.numbers(&reaching, &shared, programs));
+        for ((program, own), linked) in of_entries() {
+            if let Some(own) = own {
+                let programs = std::iter::once((program, linked.as_slice()));
+                classes.split_by_numbers(&drifting.numbers(&reaching, own, programs));
+            }
+        }
+    }
     let by_class = classes.first.iter().map(|&kernel| {
         let of_shared = shared.on(kernel);
         let verdicts = entries().zip(&own).zip(&linked).map(|(((program, _), own), linked)| {
@@ -62,6 +76,7 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, world: &World, number: 
             }
             let reached = reaching.judge(program, outcomes, kernel);
             Records { run, object, kernel, outcomes, reached: &reached }.judge(&mut this, linked);
+            drifting.judge(&mut this, &reaching, linked, outcomes, kernel);
             needs.judge(&mut this, linked, kernel, &reached);
             this.assumptions.sort();
             this.assumptions.dedup();

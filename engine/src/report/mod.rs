@@ -6,6 +6,7 @@
 mod check;
 mod classes;
 mod cover;
+mod drifting;
 mod needs;
 mod reaching;
 mod records;

@@ -53,6 +53,8 @@ impl Verdict {
 pub enum Effect {
     /// The value is patched in.
     Applied,
+    /// It loads, but reads something else.
+    Drift,
     /// The instruction is poisoned, and no path leads there.
     PoisonedDead,
     /// The instruction is poisoned; whether it is reached depends on what is not known.
@@ -71,8 +73,9 @@ pub enum Effect {
 
 impl Effect {
     /// Every effect, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Applied,
+        Self::Drift,
         Self::PoisonedDead,
         Self::PoisonedConditional,
         Self::PoisonedLive,
@@ -86,6 +89,7 @@ impl Effect {
     pub fn name(self) -> &'static str {
         match self {
             Self::Applied => "applied",
+            Self::Drift => "drift",
             Self::PoisonedDead => "poisoned-dead",
             Self::PoisonedConditional => "poisoned-conditional",
             Self::PoisonedLive => "poisoned-live",
