@@ -66,6 +66,10 @@ pub(crate) struct CheckArgs {
     /// RELEASE, without one, of the release that each kernel's name has; or 'aya', for programs loaded from Rust.
     #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
     pub(crate) loader: LoaderArg,
+    /// Judge by every loader, and show the programs about which they disagree; exits with 1 if there are any that are
+    /// loaded by default.
+    #[arg(long, conflicts_with = "loader")]
+    pub(crate) compare_loaders: bool,
     /// The configuration of all these kernels, as /proc/config.gz has it when unpacked. Without it, a file beside each
     /// kernel named like it with '.config', or 'config' beside a 'vmlinux'.
     #[arg(long, value_name = "FILE")]

@@ -13,6 +13,7 @@ use btfleet_engine::resolve::Code;
 use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
+use crate::compare;
 use crate::load::{Files, Inputs};
 use crate::loader::{Loaders, Refusal, release_in_name};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
@@ -31,6 +32,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = Files::read(&args.inputs, &batch)?;
     let inputs = files.parse(&batch);
+    if args.compare_loaders {
+        return compare::run(args, &batch, &inputs, &world(args, &inputs)?);
+    }
     let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
     let format = args.format;
     let hashes = match format {
