@@ -68,6 +68,10 @@ pub(crate) struct CheckArgs {
     /// RELEASE, without one, of the release that each kernel's name has; or 'aya', for programs loaded from Rust.
     #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
     pub(crate) loader: LoaderArg,
+    /// Judge by every loader, and show the programs about which they disagree; exits with 1 if there are any that are
+    /// loaded by default.
+    #[arg(long, conflicts_with = "loader")]
+    pub(crate) compare_loaders: bool,
     #[command(flatten)]
     pub(crate) world: WorldArgs,
     /// What the project says of its programs, as docs/manifest.md describes it: which may be left out, what their loader

@@ -10,6 +10,7 @@ use btfleet_engine::resolve::Code;
 use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
+use crate::compare;
 use crate::load::{Files, Inputs};
 use crate::loader::{Loaders, Refusal};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, progress};
@@ -33,6 +34,11 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let mut inputs = files.parse(&batch);
     project.apply(&mut inputs.objects)?;
     let inputs = inputs;
+    let mut world = world(&args.world, &inputs)?;
+    project.add_to(&mut world);
+    if args.compare_loaders {
+        return compare::run(args, &batch, &inputs, &world);
+    }
     let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
     let format = args.format;
     let hashes = match format {
@@ -55,8 +61,6 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let survey = loaders
         .is_libbpf()
         .then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, args.inputs.modules.into()));
-    let mut world = world(&args.world, &inputs)?;
-    project.add_to(&mut world);
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     let summaries = batch.for_each_with(

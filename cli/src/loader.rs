@@ -9,6 +9,9 @@ use btfleet_engine::dialect::{Loader, Release};
 use crate::load::Inputs;
 use crate::output::Failure;
 
+/// What answers are those of, where kernels relocate by different rules.
+const EACH_ITS_OWN: &str = "Linux, each kernel with its own release";
+
 /// A loader as it can be typed: `libbpf`, `kernel`, `kernel:RELEASE` or `aya`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoaderArg {
@@ -29,6 +32,7 @@ impl FromStr for LoaderArg {
             _ => match text.strip_prefix("kernel:").map(Release::parse) {
                 Some(Some(release)) => Ok(Self::Kernel(Some(release))),
                 Some(None) => Err("RELEASE is a kernel release such as 6.12.117".into()),
+                None if text == "ebpf-go" => Err("the rules of cilium/ebpf are not modelled".into()),
                 None => Err("it is 'libbpf', 'kernel', 'kernel:RELEASE' or 'aya'".into()),
             },
         }
@@ -65,14 +69,33 @@ impl Loaders {
                 LoaderArg::Aya => Ok(Loader::Aya),
             })
             .collect::<Result<_, _>>()?;
+        Ok(Self::named(arg, by_kernel))
+    }
+
+    /// The same, where kernels whose release is not known are taken for such that do not relocate.
+    pub(crate) fn where_known(arg: LoaderArg, kernel_names: &[&str]) -> Self {
+        const UNKNOWN: Release = Release { major: 0, minor: 0, patch: 0 };
+        let by_kernel = kernel_names.iter().map(|name| match arg {
+            LoaderArg::Libbpf => Loader::Libbpf,
+            LoaderArg::Aya => Loader::Aya,
+            LoaderArg::Kernel(release) => {
+                Loader::Kernel(release.or_else(|| release_in_name(name)).unwrap_or(UNKNOWN))
+            }
+        });
+        let this = Self::named(arg, by_kernel.collect());
+        let models = if arg == LoaderArg::Kernel(None) { EACH_ITS_OWN.to_owned() } else { this.models };
+        Self { models, ..this }
+    }
+
+    fn named(arg: LoaderArg, by_kernel: Vec<Loader>) -> Self {
         let models = match (arg, by_kernel.as_slice()) {
             (LoaderArg::Libbpf, _) => MODELS.to_owned(),
             (LoaderArg::Kernel(Some(release)), _) => Loader::Kernel(release).to_string(),
             (LoaderArg::Aya, _) => Loader::Aya.to_string(),
             (_, [first, rest @ ..]) if rest.iter().all(|it| it == first) => first.to_string(),
-            _ => "Linux, each kernel with its own release".to_owned(),
+            _ => EACH_ITS_OWN.to_owned(),
         };
-        Ok(Self { by_kernel, models })
+        Self { by_kernel, models }
     }
 
     /// The loader for kernel number `kernel`.

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod check;
 mod classes;
+mod compare;
 mod diff;
 mod docs;
 mod explain;

@@ -247,6 +247,38 @@ fn a_byte_order_mismatch_is_a_pair_row() {
     assert_eq!(btfleet(&twin).status.code(), Some(0));
 }
 
+/// Check that aya's answers can be asked for, and that loaders can be compared.
+#[test]
+fn loaders_are_compared() {
+    let queries = object("type_queries.bpf.o");
+    let out = btfleet(&["resolve", &queries, "--format", "jsonl", "--loader", "aya", "-k", &kernel(NEW)]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let answers = rows(&out);
+    assert_eq!(answers.last().unwrap()["models"], "aya-obj 0.3.0");
+    assert!(answers.iter().any(|row| row["kind"] == "type_matches" && row["code"] == "unknown-kind"));
+
+    let compare = |args: &[&str]| {
+        let fixed = ["check", &queries, "--compare-loaders", "-k", &kernel(OLD), &kernel(NEW)];
+        btfleet(&[&fixed[..], args].concat())
+    };
+    let out = compare(&["--format", "jsonl"]);
+    assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
+    let (end, differences) = rows(&out).split_last().map(|(end, rows)| (end.clone(), rows.to_vec())).unwrap();
+    assert_eq!(end["rows"], differences.len());
+    let models = "libbpf f7081a6 (July 2026); Linux, each kernel with its own release; aya-obj 0.3.0";
+    assert_eq!(end["models"], models);
+    let on_old = differences.iter().find(|row| row["kernel"] == kernel(OLD)).unwrap();
+    assert_eq!((&on_old["t"], &on_old["by_loader"][1]["verdict"]), (&"loaders".into(), &Value::Null));
+    assert_eq!(on_old["by_loader"][2]["verdict"], "fail-reloc");
+    assert_eq!(compare(&["--fail-on", "never"]).status.code(), Some(0));
+    let text = stdout(&compare(&[]));
+    assert!(text.contains("fail-reloc") && text.contains("loaders disagree about"), "{text}");
+    assert_eq!(compare(&["--loader", "aya"]).status.code(), Some(2));
+    let out = btfleet(&["check", &queries, "--loader", "ebpf-go", "-k", &kernel(NEW)]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("cilium/ebpf"), "{}", stderr(&out));
+}
+
 /// Check that the kernel's own rules are those of its release, and that kernels without them say so.
 #[test]
 fn the_loader_can_be_the_kernel() {

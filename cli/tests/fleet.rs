@@ -219,7 +219,9 @@ fn one_kernel_of_a_pack_is_taken_by_its_name() {
     let out = btfleet(&["explain", object, "--program", "access_time", "-k", &pack]);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     let text = String::from_utf8(out.stdout).unwrap();
-    for phrase in [&format!("on {NEW}: no-field"), "no-field on all of 1 kernel", "resolves on all 1 kernel of 1 other"] {
+    for phrase in
+        [&format!("on {NEW}: no-field"), "no-field on all of 1 kernel", "resolves on all 1 kernel of 1 other"]
+    {
         assert!(text.contains(phrase), "{phrase} is not in\n{text}");
     }
 }

@@ -211,10 +211,17 @@ pub struct Rules {
     pub float_types: bool,
     /// Whether enums and forward declarations without a name fit those that have one, as types of members.
     pub anonymous_fits: bool,
-    /// Whether a member of the right name and a wrong type leaves its offset behind.
+    /// Whether a member of the right name and a wrong type leaves its offset behind, and anonymous levels count as
+    /// steps of the path before anything is found there.
     pub leaks_offset: bool,
     /// Whether an array without a bound may be the last member of a union.
     pub flexible_in_union: bool,
+    /// Whether bytes before the element that an access starts with are taken for bits in the program's BTF.
+    pub root_index_in_bytes: bool,
+    /// Whether access strings are read with the liberties of `sscanf`, and lead to no member with an empty name.
+    pub scans_access: bool,
+    /// Whether shifts of fields that are wider than 8 bytes are negative in 64 bits, else in 32.
+    pub wide_shifts: bool,
     /// Whether an array without a bound in the program's BTF is told by the index of the element.
     pub flexible_by_element: bool,
     /// Whether values of an unsigned ENUM are sign-extended as those of a signed one are.
@@ -253,6 +260,9 @@ impl Rules {
         leaks_offset: true,
         flexible_in_union: true,
         flexible_by_element: false,
+        root_index_in_bytes: false,
+        scans_access: true,
+        wide_shifts: false,
         extends_unsigned: true,
         signed_by_bit: false,
         validates: true,
@@ -270,7 +280,8 @@ impl Rules {
         in_modules: false,
         prunes: false,
         sizes: Sizes::Aya,
-        level_max: 32,
+        // HARDEN: it has no bound.
+        level_max: 256,
         compares_types: true,
         type_matches: false,
         enum64: true,
@@ -281,6 +292,9 @@ impl Rules {
         leaks_offset: false,
         flexible_in_union: false,
         flexible_by_element: true,
+        root_index_in_bytes: true,
+        scans_access: false,
+        wide_shifts: true,
         extends_unsigned: false,
         signed_by_bit: true,
         validates: false,

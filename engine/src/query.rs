@@ -197,7 +197,12 @@ pub fn parse<'data>(
         return Err(ResolveError::AnonymousRoot { id: type_id.0 });
     }
     let class = kind.map(RelocKind::class);
-    if matches!(access, [] | [b':', ..]) || class == Some(RelocClass::Type) && access != b"0" {
+    let is_type = class == Some(RelocClass::Type);
+    let is_zero = || match rules.scans_access {
+        true => access == b"0",
+        false => split_access(access).is_ok_and(|it| it.as_slice() == [0]),
+    };
+    if matches!(access, [] | [b':', ..]) || is_type && !is_zero() {
         return Err(ResolveError::BadAccessString);
     }
     let kind_asked = match root_type.kind {
@@ -210,7 +215,7 @@ pub fn parse<'data>(
     {
         return Ok(type_question(rules, btf, type_id, kind, root));
     }
-    let raw = parse_access(access)?;
+    let raw = if rules.scans_access { parse_access(access)? } else { split_access(access)? };
     let Some(kind) = kind else { return Err(ResolveError::UnknownKind { kind: raw_kind }) };
     match class {
         Some(RelocClass::Enumval) => enumval_question(rules, btf, type_id, kind, root, &raw),
@@ -278,8 +283,9 @@ fn field_question<'data>(
     let (&first, rest) = raw.split_first().ok_or(ResolveError::BadAccessString)?;
     let (mut id, _) = btf.skip_mods_and_typedefs(type_id).ok_or(UNUSABLE)?;
     let size = btf.size_by(rules.sizes, id).map_err(|_| UNUSABLE)?;
-    // Bit offsets are u32 in libbpf and wrap.
-    let mut bit_offset = first.wrapping_mul(size).wrapping_mul(8);
+    // Bit offsets are u32 in libbpf and wrap. QUIRK: aya takes the bytes before the root for bits.
+    let bits = if rules.root_index_in_bytes { 1 } else { 8 };
+    let mut bit_offset = first.wrapping_mul(size).wrapping_mul(bits);
     let mut steps = vec![Step::Index(first)];
     let mut end = Endpoint::Element(id);
     // What directly contains the member that `end` is.
@@ -293,7 +299,8 @@ fn field_question<'data>(
                 // A name offset that is not 0 has to lead to a name; 0 is an anonymous member.
                 if member.name_off != 0 {
                     let name = btf.name(member.name_off);
-                    if name.is_empty() {
+                    // aya looks for a member without a name, and finds none.
+                    if name.is_empty() && rules.scans_access {
                         return Err(UNUSABLE);
                     }
                     steps.push(Step::Member { name, compat: field_compat(rules, btf, member.type_id) });
@@ -393,6 +400,12 @@ pub(crate) fn parse_access(access: &[u8]) -> Result<SmallVec<[u32; 8]>, ResolveE
         indices.push(index);
     }
     Ok(indices)
+}
+
+/// Parses an access string as aya does: numbers and colons, nothing else but a plus sign before a number.
+fn split_access(access: &[u8]) -> Result<SmallVec<[u32; 8]>, ResolveError> {
+    let number = |part: &[u8]| std::str::from_utf8(part).ok()?.parse().ok();
+    access.split(|it| *it == b':').map(number).collect::<Option<_>>().ok_or(ResolveError::BadAccessString)
 }
 
 #[cfg(test)]

@@ -196,10 +196,15 @@ fn member_value(
                 Endian::Little => 64_u32.wrapping_sub(in_window.wrapping_add(bit_size)),
                 Endian::Big => 8_u32.wrapping_sub(byte_size).wrapping_mul(8).wrapping_add(in_window),
             };
-            Value::plain(shift.into())
+            Value::plain(shift_value(rules, shift))
         }
-        _ => Value::plain(64_u32.wrapping_sub(bit_size).into()),
+        _ => Value::plain(shift_value(rules, 64_u32.wrapping_sub(bit_size))),
     })
+}
+
+/// A shift, which of fields that are wider than 8 bytes is negative.
+fn shift_value(rules: &Rules, shift: u32) -> u64 {
+    if rules.wide_shifts { i64::from(shift.cast_signed()).cast_unsigned() } else { shift.into() }
 }
 
 /// The smallest aligned window that covers a bitfield, starting from the size of its base type: byte

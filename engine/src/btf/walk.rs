@@ -142,6 +142,11 @@ impl<'data> Btf<'data> {
                     id = array.elem;
                     continue;
                 }
+                // QUIRK: aya takes a prototype for what it returns.
+                Kind::FuncProto if sizes == Sizes::Aya => {
+                    id = ty.target();
+                    continue;
+                }
                 Kind::Void | Kind::Fwd | Kind::Func | Kind::FuncProto | Kind::Unknown(_) => {
                     return Err(SizeError::Invalid);
                 }

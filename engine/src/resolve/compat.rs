@@ -73,6 +73,8 @@ impl Compat<'_, '_, '_> {
                     (local_id, target_id) = (local.target(), target.target());
                 }
                 Kind::Float if self.rules.float_types => return Ok(true),
+                // QUIRK: aya panics at functions, variables and the like.
+                _ if self.rules.float_types => return Err(ResolveError::LocalTypeUnusable),
                 // QUIRK: FLOAT among them, so a typedef of float is never found.
                 _ => return Ok(false),
             }

@@ -3,12 +3,15 @@
 //! Source: `bpf_core_spec_match`, `bpf_core_match_member`, `bpf_core_fields_are_compat`, libbpf.
 
 use super::{Budget, Missing, Why};
-use crate::btf::{Btf, Type, TypeId};
+use crate::btf::{Btf, Sizes, Type, TypeId};
 use crate::dialect::Rules;
 use crate::error::ResolveError;
 use crate::format::btf::Kind;
 use crate::query::{FieldCompat, Leaf, SPEC_MAX_LEN, Step};
 use crate::value::{Endpoint, Place};
+
+/// Anonymous members within each other that are followed.
+const NESTED_MAX: usize = 512;
 
 const MALFORMED: ResolveError = ResolveError::TargetMalformed { errno: -22 };
 
@@ -19,6 +22,8 @@ struct Search<'a, 'data> {
     bit_offset: u32,
     /// Indices used so far, those of anonymous members included.
     raw_len: usize,
+    /// How many of them belong to earlier steps.
+    before: usize,
     /// Whether a member of the right name was passed over because of its type.
     incompatible: bool,
     budget: &'a mut Budget,
@@ -32,7 +37,7 @@ pub(crate) fn find(
     root: TypeId,
     budget: &mut Budget,
 ) -> Result<Result<Place, Missing>, ResolveError> {
-    let mut search = Search { rules, btf, bit_offset: 0, raw_len: 0, incompatible: false, budget };
+    let mut search = Search { rules, btf, bit_offset: 0, raw_len: 0, before: 0, incompatible: false, budget };
     let mut id = root;
     let mut end = Endpoint::Element(root);
     for (depth, step) in steps.iter().enumerate() {
@@ -40,6 +45,7 @@ pub(crate) fn find(
         id = skipped;
         match *step {
             Step::Member { name, compat } => {
+                search.before = search.raw_len;
                 let Some(found) = search.member(name, compat, ty)? else {
                     let why = if search.incompatible { Why::FieldIncompatible } else { Why::NoField };
                     return Ok(Err(Missing { why, depth }));
@@ -72,7 +78,7 @@ pub(crate) fn find(
                     .size_by(rules.sizes, id)
                     .map_err(|error| ResolveError::TargetMalformed { errno: error.errno() })?;
                 // QUIRK: kept in an int there; from 2 GiB on it looks like a negative errno.
-                if size.cast_signed() < 0 {
+                if size.cast_signed() < 0 && rules.sizes != Sizes::Aya {
                     return Err(ResolveError::TargetMalformed { errno: size.cast_signed() });
                 }
                 search.bit_offset = search.bit_offset.wrapping_add(index.wrapping_mul(size).wrapping_mul(8));
@@ -93,8 +99,9 @@ impl Search<'_, '_> {
         let count = container.members().len();
         for (index, member) in container.members().enumerate() {
             self.budget.spend()?;
-            // Checked before the name is looked at; it also bounds the recursion.
-            if self.raw_len == SPEC_MAX_LEN {
+            // Checked before the name is looked at; it also bounds the recursion. HARDEN: aya's has no bound.
+            let used = if self.rules.leaks_offset { self.raw_len } else { self.before };
+            if used == SPEC_MAX_LEN || self.raw_len - self.before == NESTED_MAX {
                 return Err(ResolveError::TooDeep);
             }
             self.bit_offset = self.bit_offset.wrapping_add(member.bit_offset);

@@ -435,7 +435,8 @@ impl Fold<'_> {
             };
             local?;
             let mut value = match found.value {
-                Err(_) if self.part.rules.no_value_is_poison => None,
+                // A type's size stands for the local value as well in aya, of which an error is fatal.
+                Err(_) if self.part.rules.no_value_is_poison && kind != RelocKind::TypeSize => None,
                 value => Some(value.map_err(ResolveError::on_target_side)?),
             };
             if let Some(value) = &mut value
