@@ -52,7 +52,7 @@ fn check_names_the_causes_and_fails() {
         "fails width-mismatch rq.dl.dl_nr_running (byte_off)",
         "fails no-field inode.i_atime.tv_sec (byte_off)",
         "fails target-missing fentry/nf_confirm",
-        "conditional target-needs-kallsyms kprobe/do_unlinkat, only in programs not loaded by default",
+        "conditional target-needs-kallsyms kprobe/do_unlinkat, only in programs that need not load",
         "unguarded_read.bpf.o",
         "26 objects with 92 programs on 3 kernels",
         "not judged (byte order)",
