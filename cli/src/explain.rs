@@ -94,7 +94,8 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         series: if inputs.kernels.len() > 1 { history::series(&inputs) } else { Vec::new() },
     };
     let verdicts = verdicts(&subject, args);
-    if selected.is_empty() && verdicts.is_empty() {
+    let has_needs = verdicts.iter().any(|it| it.findings.iter().any(|it| it.reloc.is_none()));
+    if selected.is_empty() && !has_needs {
         return Err(no_such_record(&subject, args));
     }
     let mut out = Output::new();
@@ -241,6 +242,9 @@ fn text(
     }
     let what = args.program.as_ref().map_or(subject.object_name, String::as_str);
     out.line(&format!("{} on {}", paint(HEAD, what), subject.kernel_name))?;
+    if selected.is_empty() {
+        return out.line("It has no CO-RE records.");
+    }
     if problems.is_empty() {
         out.line(&format!("{} {} resolve.", paint(GOOD, "All"), plural(selected.len(), "record")))?;
         return Ok(());
@@ -280,9 +284,21 @@ fn text(
     Ok(())
 }
 
-/// What programs need beside their records, and do not find.
+/// What programs come to, and what they need beside their records and do not find.
 fn programs(out: &mut Output, subject: &Subject<'_>, verdicts: &[ProgramVerdict]) -> Result<(), Failure> {
-    let mut told = 0;
+    for verdict in verdicts.iter().take(RECORDS_SHOWN) {
+        let Some(program) = subject.object.programs().get(verdict.program) else { continue };
+        let style = match verdict.verdict {
+            Verdict::Ok | Verdict::OkDrift => GOOD,
+            Verdict::Conditional | Verdict::Unknown => WARN,
+            Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => BAD,
+        };
+        let name = String::from_utf8_lossy(program.name);
+        out.line(&format!("{} {name}", paint(style, &format!("{:<11}", verdict.verdict.name()))))?;
+    }
+    if verdicts.len() > RECORDS_SHOWN {
+        out.line(&format!("… and {} more", plural(verdicts.len() - RECORDS_SHOWN, "program")))?;
+    }
     for verdict in verdicts {
         let Some(program) = subject.object.programs().get(verdict.program) else { continue };
         let needs = verdict.findings.iter().filter(|it| it.reloc.is_none() && it.verdict > Verdict::Ok);
@@ -296,10 +312,9 @@ fn programs(out: &mut Output, subject: &Subject<'_>, verdicts: &[ProgramVerdict]
                 String::from_utf8_lossy(program.name)
             ))?;
             out.line(&format!("    {}", finding.message))?;
-            told += 1;
         }
     }
-    if told > 0 { out.line("") } else { Ok(()) }
+    if verdicts.is_empty() { Ok(()) } else { out.line("") }
 }
 
 fn verdict_json(subject: &Subject<'_>, verdict: &ProgramVerdict) -> Value {

@@ -169,7 +169,7 @@ fn the_documented_explanations_are_real() {
         assert_eq!(String::from_utf8(out.stdout).unwrap(), shown, "btfleet {command}");
         compared += 1;
     }
-    assert_eq!(compared, 3);
+    assert_eq!(compared, 4);
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     let first = doc.split("```\n").nth(1).unwrap();
     assert!(readme.contains(first), "README.md shows another explanation than docs/explain.md");

@@ -103,7 +103,7 @@ pub enum ResolveError {
     LoaderUnsupported,
     /// The target has no such type, and the loader no value for that.
     #[error("the kernel has no such type, and the loader no value for its size or id")]
-    TargetMissing,
+    TypeMissing,
     /// The target's type cannot be used, for example because it is only declared.
     #[error("the target's type is incomplete or malformed")]
     TargetMalformed {
@@ -114,7 +114,7 @@ pub enum ResolveError {
 
 impl ResolveError {
     /// One of each, with nothing in its fields.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AmbiguousOffset { first: 0, other: 0 },
         Self::AmbiguousValue { first: 0, other: 0 },
         Self::BitfieldUnreadable,
@@ -132,6 +132,7 @@ impl ResolveError {
         Self::MatchTooDeep,
         Self::UnknownKind { kind: 0 },
         Self::LoaderUnsupported,
+        Self::TypeMissing,
         Self::TargetMalformed { errno: 0 },
     ];
 
@@ -166,7 +167,7 @@ impl ResolveError {
             Self::MatchTooDeep => "match-too-deep",
             Self::UnknownKind { .. } => "unknown-kind",
             Self::LoaderUnsupported => "loader-unsupported",
-            Self::TargetMissing => "target-missing",
+            Self::TypeMissing => "type-missing",
             Self::TargetMalformed { .. } => "target-malformed",
         }
     }

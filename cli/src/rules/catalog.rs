@@ -120,6 +120,13 @@ pub(super) const CATALOG: &[Rule] = &[
     ),
     rule(
         Resolution,
+        "no-value",
+        "The kernel has the field, but no such value of it can be had: a bitfield too wide for one load, with aya.",
+        "The instruction is poisoned, and the verifier refuses the program if it gets there.",
+        "Read the bitfield's bytes with a helper and take the bits out of them, or use a loader that refuses it.",
+    ),
+    rule(
+        Resolution,
         "module-dependent",
         "vmlinux lacks the type, and modules that have it give different answers.",
         "It depends on which modules are loaded.",
@@ -250,6 +257,13 @@ pub(super) const CATALOG: &[Rule] = &[
         "The kernel's own loader cannot do this before 5.18.",
         "The kernel refuses the program.",
         "Let libbpf relocate it, or do without bpf_core_type_matches().",
+    ),
+    rule(
+        Fatal,
+        "type-missing",
+        "The kernel has no such type, and the loader no value for its size or id: aya, where libbpf takes 0.",
+        "aya gives up on the object.",
+        "Ask bpf_core_type_exists() before, or load it with libbpf.",
     ),
     rule(
         Fatal,

@@ -480,7 +480,7 @@ impl Fold<'_> {
         // Queries answer 0 where there is nothing; everything else has no answer then.
         let (code, target, reason) = match kind {
             RelocKind::TypeSize | RelocKind::TypeIdTarget if !self.part.rules.missing_is_zero => {
-                return Err(ResolveError::TargetMissing);
+                return Err(ResolveError::TypeMissing);
             }
             RelocKind::TypeSize | RelocKind::TypeIdTarget => {
                 (Code::ZeroAsQueried, Some(Value::plain(0)), Some(reason))
