@@ -17,6 +17,7 @@ use btfleet_engine::kernel::PackSource;
 use btfleet_engine::object::{ExternKind, Object};
 use btfleet_engine::pack::PackFile;
 use btfleet_engine::reach::{Program, Reach, Symbol, Verifier};
+use btfleet_engine::resolve::Outcome;
 
 const SLOWEST_SHOWN: usize = 10;
 
@@ -55,11 +56,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                     continue;
                 }
                 let verifier = Verifier::of(Release::in_name(name));
+                let is_poisoned =
+                    |it: &usize| matches!(outcomes.get(*it), Some(Outcome::Decided(it)) if it.poisoned);
+                let poisoned: Vec<usize> = program.records().filter(is_poisoned).collect();
                 let start = Instant::now();
-                let (_, reached) = program.judge(&outcomes, &symbols, verifier);
+                let (_, reached) = program.judge(&outcomes, &symbols, verifier, &poisoned);
                 let time = start.elapsed();
                 let is_bounded =
-                    reached.poisoned.iter().any(|it| matches!(it, Reach::Live(path) if !path.is_proved));
+                    reached.asked.iter().any(|it| matches!(it, Reach::Live(path) if !path.is_proved));
                 let entry = String::from_utf8_lossy(entry.name);
                 let slots = program.image.slots.len();
                 samples.push(Sample {

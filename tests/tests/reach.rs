@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use btfleet_engine::format::Endian;
 use btfleet_engine::format::insn::Insn as Decoded;
 use btfleet_engine::object::Object;
-use btfleet_engine::reach::{Image, Question, Reach, Verifier, judge};
+use btfleet_engine::dialect::Release;
+use btfleet_engine::reach::{Feature, Image, Question, Reach, Verifier, judge};
 use btfleet_tests::build::{ByteOrder, Insn, ObjectBuilder, Width};
 
 const PSEUDO_CALL: u8 = 1;
@@ -13,19 +14,10 @@ const PSEUDO_CALL: u8 = 1;
 /// The place that is poisoned.
 const POISON: Insn = Insn { code: 0x85, dst: 0, src: 0, off: 0, imm: 195_896_080 };
 
-const NEWEST: Verifier = Verifier {
-    tracks_narrow_spills: true,
-    tracks_stored_immediates: true,
-    spills_zeros: true,
-    compares_ranges: true,
-    names_spills: true,
-    narrows_fills: true,
-    knows_function_addresses: true,
-    tracks_negation: true,
-    tracks_division: true,
-    tracks_byte_swaps: true,
-    verifies_uncalled: Some(false),
-};
+/// One that does all that is known of.
+fn newest() -> Verifier {
+    Verifier::of(Some(Release::new(99, 0, 0)))
+}
 
 /// Whether the first poisoned instruction of a program is reached. `functions`: called by their number from 0.
 fn reach(order: ByteOrder, verifier: Verifier, entry: &[Insn], functions: &[Vec<Insn>]) -> Reach {
@@ -61,7 +53,7 @@ fn reach(order: ByteOrder, verifier: Verifier, entry: &[Insn], functions: &[Vec<
         insns: &insns,
         records: &vec![None; insns.len()],
         live: &image.live_registers(),
-        poisoned: &poisoned,
+        asked: &poisoned,
         constants: &[],
         symbols: &[],
         is_function: &[],
@@ -69,7 +61,7 @@ fn reach(order: ByteOrder, verifier: Verifier, entry: &[Insn], functions: &[Vec<
         endian,
         verifier,
     };
-    judge(&question).poisoned.remove(0)
+    judge(&question).asked.remove(0)
 }
 
 /// The callee's number stands in the offset until it is linked.
@@ -96,11 +88,11 @@ fn fills_read_the_bytes_that_the_byte_order_puts_there() {
             code.extend(poison_if(value));
             code
         };
-        assert!(!is_dead(&reach(order, NEWEST, &program(low, 2), &[])), "{order:?}");
-        assert!(is_dead(&reach(order, NEWEST, &program(low, 1), &[])), "{order:?}");
+        assert!(!is_dead(&reach(order, newest(), &program(low, 2), &[])), "{order:?}");
+        assert!(is_dead(&reach(order, newest(), &program(low, 1), &[])), "{order:?}");
         // The verifier does not know the highest bytes.
-        assert!(!is_dead(&reach(order, NEWEST, &program(high, 1), &[])), "{order:?}");
-        assert!(!is_dead(&reach(order, NEWEST, &program(high, 5), &[])), "{order:?}");
+        assert!(!is_dead(&reach(order, newest(), &program(high, 1), &[])), "{order:?}");
+        assert!(!is_dead(&reach(order, newest(), &program(high, 5), &[])), "{order:?}");
     }
 }
 
@@ -110,17 +102,17 @@ fn fills_read_the_bytes_that_the_byte_order_puts_there() {
 fn the_verifier_is_not_cleverer_than_it_is() {
     let mut itself = vec![Insn::call(7), Insn::alu_reg(0xa0, true, 0, 0)];
     itself.extend(poison_if(5));
-    assert!(!is_dead(&reach(ByteOrder::Little, NEWEST, &itself, &[])));
-    let untracked = Verifier { tracks_division: false, ..NEWEST };
+    assert!(!is_dead(&reach(ByteOrder::Little, newest(), &itself, &[])));
+    let untracked = newest().without(Feature::TracksDivision);
     let mut quotient = vec![Insn::mov(0, 8), Insn::alu(0x30, false, 0, 2)];
     quotient.extend(poison_if(-1));
     assert!(!is_dead(&reach(ByteOrder::Little, untracked, &quotient, &[])));
-    assert!(is_dead(&reach(ByteOrder::Little, NEWEST, &quotient, &[])));
+    assert!(is_dead(&reach(ByteOrder::Little, newest(), &quotient, &[])));
     // A narrow spill over a wide zero.
     let mut beside = vec![Insn::mov(1, 0), Insn::stx(Width::Dw, 10, 1, -8), Insn::st(Width::B, 10, -8, 1)];
     beside.push(Insn::ldx(Width::W, 0, 10, -4));
     beside.extend(poison_if(5));
-    assert!(!is_dead(&reach(ByteOrder::Little, NEWEST, &beside, &[])));
+    assert!(!is_dead(&reach(ByteOrder::Little, newest(), &beside, &[])));
 }
 
 /// Check results of static functions, and what they write to their caller's stack.
@@ -129,23 +121,23 @@ fn static_functions_are_followed() {
     let mut code = vec![Insn::mov(1, 3), call(0)];
     code.extend(poison_if(4));
     let plus = |by| vec![Insn::alu_reg(0xb0, true, 0, 1), Insn::alu(0x00, true, 0, by), Insn::exit()];
-    assert!(!is_dead(&reach(ByteOrder::Little, NEWEST, &code, &[plus(1)])));
-    assert!(is_dead(&reach(ByteOrder::Little, NEWEST, &code, &[plus(2)])));
+    assert!(!is_dead(&reach(ByteOrder::Little, newest(), &code, &[plus(1)])));
+    assert!(is_dead(&reach(ByteOrder::Little, newest(), &code, &[plus(2)])));
     let mut code = vec![Insn::st(Width::Dw, 10, -8, 1), Insn::alu_reg(0xb0, true, 1, 10)];
     code.extend([Insn::alu(0x00, true, 1, -8), call(0), Insn::ldx(Width::Dw, 0, 10, -8)]);
     code.extend(poison_if(4));
     let write = |it| vec![Insn::st(Width::Dw, 1, 0, it), Insn::mov(0, 0), Insn::exit()];
-    assert!(!is_dead(&reach(ByteOrder::Little, NEWEST, &code, &[write(4)])));
-    assert!(is_dead(&reach(ByteOrder::Little, NEWEST, &code, &[write(5)])));
+    assert!(!is_dead(&reach(ByteOrder::Little, newest(), &code, &[write(4)])));
+    assert!(is_dead(&reach(ByteOrder::Little, newest(), &code, &[write(5)])));
 }
 
 /// Check jumps that may be taken, and long ones.
 #[test]
 fn may_goto_goes_both_ways_and_gotol_goes_far() {
     let may = [Insn::new(0xe5, 0, 0, 1, 0), Insn::exit(), POISON, Insn::exit()];
-    assert!(!is_dead(&reach(ByteOrder::Little, NEWEST, &may, &[])));
+    assert!(!is_dead(&reach(ByteOrder::Little, newest(), &may, &[])));
     let long = [Insn::new(0x06, 0, 0, 0, 1), POISON, Insn::exit()];
-    assert!(is_dead(&reach(ByteOrder::Little, NEWEST, &long, &[])));
+    assert!(is_dead(&reach(ByteOrder::Little, newest(), &long, &[])));
 }
 
 /// Check that hostile programs come to an end soon.
@@ -185,7 +177,7 @@ fn hostile_programs_take_bounded_time() {
     ];
     for (name, code, functions) in programs {
         let start = Instant::now();
-        let _ = reach(ByteOrder::Little, NEWEST, &code, functions);
+        let _ = reach(ByteOrder::Little, newest(), &code, functions);
         assert!(start.elapsed() < Duration::from_secs(20), "{name} takes {:?}", start.elapsed());
     }
 }

@@ -15,6 +15,7 @@ use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{ExternKind, Object};
 use btfleet_engine::reach::{Program, Reach, Symbol, Verifier};
+use btfleet_engine::resolve::Outcome;
 use btfleet_tests::skip;
 
 /// The kernel that some runs were made on, which has no file in the corpus.
@@ -75,8 +76,11 @@ fn predicted(object: &Object<'_>, number: usize, btf: &[u8], runs_on: &str) -> &
         .collect();
     let program = Program::new(object, number);
     let verifier = Verifier::of(Release::in_name(runs_on));
-    let (_, reached) = program.judge(&outcomes.iter().collect::<Vec<_>>(), &symbols, verifier);
-    worst(&reached.poisoned)
+    let outcomes: Vec<&Outcome> = outcomes.iter().collect();
+    let is_poisoned = |it: &usize| matches!(outcomes[*it], Outcome::Decided(it) if it.poisoned);
+    let asked: Vec<usize> = program.records().filter(is_poisoned).collect();
+    let (_, reached) = program.judge(&outcomes, &symbols, verifier, &asked);
+    worst(&reached.asked)
 }
 
 /// Check that no poison is called dead that was reached, and hardly one live that was not.

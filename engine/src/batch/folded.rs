@@ -188,6 +188,20 @@ impl Folded<'_> {
         (0..self.place.len()).filter_map(|record| self.outcome(record, kernel)).collect()
     }
 
+    /// Numbers of the records that are poisoned on some kernel, ascending.
+    pub fn poisoned(&self) -> Vec<usize> {
+        let is_poisoned = |record: &usize| {
+            let Some(&(part, at)) = self.place.get(*record) else { return false };
+            self.sections.iter().flatten().filter_map(|it| it.get(part as usize)).any(|part| {
+                (0..part.classes).any(|class| {
+                    let outcome = part.outcome(class, at as usize);
+                    matches!(outcome, Some(Outcome::Decided(decision)) if decision.poisoned)
+                })
+            })
+        };
+        (0..self.place.len()).filter(is_poisoned).collect()
+    }
+
     /// Kernels on which the same comes of every record, as far as `aspect` goes.
     pub fn classes(&self, aspect: Aspect) -> Classes {
         let mut classes = Classes::none(self.run.place.len());

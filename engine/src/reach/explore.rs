@@ -1,15 +1,18 @@
 //! Follows paths, keeps those apart that differ, and notes what is reached.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use super::live;
 use super::scalar::Sources;
-use super::state::{Assumption, State, Value};
+use super::state::{Assumption, State};
+use super::thresholds::{Thresholds, Uses};
+use super::verifier::{Consulted, Feature};
 use super::{Guard, Path, Question, Reach, Reached, Source, Turn};
-use crate::object::Reference;
+use crate::format::insn::CALL;
+use crate::object::{PSEUDO_CALL, Reference};
 
 /// The branch that stands for a release before 6.8.
 const OLD_RELEASE: usize = usize::MAX;
@@ -59,10 +62,11 @@ struct Branch {
 /// Follows a program.
 pub(super) struct Explorer<'q> {
     pub(super) question: &'q Question<'q>,
+    pub(super) verifier: Consulted,
     states_max: usize,
     /// Slots that more than one path may lead to.
     is_join: Vec<bool>,
-    is_poisoned: Vec<bool>,
+    is_asked: Vec<bool>,
     visited: Vec<bool>,
     /// States that were followed, by slot and open calls.
     known: HashMap<(usize, Calls), Vec<State>>,
@@ -81,21 +85,24 @@ pub(super) struct Explorer<'q> {
     start: usize,
     starts: Vec<usize>,
     gave_up: bool,
+    steps_taken: usize,
     /// Slots of which it is to be found out whether they are reached; with those that are found left out, nothing more
     /// is followed when none is left.
     wanted: Option<HashSet<usize>>,
+    /// What is done with values of the configuration, if that is to be found out.
+    pub(super) uses: Option<Uses>,
 }
 
 impl<'q> Explorer<'q> {
-    /// `wanted`: slots after which nothing more is asked for; without them, all paths are followed to their ends.
-    pub(super) fn new(question: &'q Question<'q>, states_max: usize, wanted: Option<HashSet<usize>>) -> Self {
+    /// `states_max`: how many states are told apart at one instruction.
+    pub(super) fn new(question: &'q Question<'q>, states_max: usize) -> Self {
         let slots = question.insns.len();
         let mut this = Self {
             question,
+            verifier: Consulted::new(question.verifier),
             states_max,
-            wanted,
             is_join: vec![false; slots],
-            is_poisoned: vec![false; slots],
+            is_asked: vec![false; slots],
             visited: vec![false; slots],
             known: HashMap::new(),
             frames_known: 0,
@@ -110,18 +117,24 @@ impl<'q> Explorer<'q> {
             start: 0,
             starts: Vec::new(),
             gave_up: false,
+            steps_taken: 0,
+            wanted: None,
+            uses: None,
         };
-        for &slot in question.poisoned {
-            if let Some(is) = this.is_poisoned.get_mut(slot) {
+        for &slot in question.asked {
+            if let Some(is) = this.is_asked.get_mut(slot) {
                 *is = true;
             }
         }
+        let mut is_led_to = vec![false; slots];
         for (slot, insn) in question.insns.iter().enumerate() {
-            let jumps = live::next(slot, *insn).and_then(|it| it.jumps);
-            let is_call = insn.code == crate::format::insn::CALL;
-            for join in [jumps, is_call.then_some(slot + 1)].into_iter().flatten() {
-                if let Some(is) = this.is_join.get_mut(join) {
-                    *is = true;
+            let next = live::next(slot, *insn);
+            let falls = next.and_then(|it| it.falls);
+            // What is called may return more than once.
+            let returns = (insn.code == CALL && insn.src == PSEUDO_CALL).then_some(slot + 1);
+            for to in [falls, next.and_then(|it| it.jumps), returns].into_iter().flatten() {
+                if let (Some(is_join), Some(is_led_to)) = (this.is_join.get_mut(to), is_led_to.get_mut(to)) {
+                    *is_join |= std::mem::replace(is_led_to, true);
                 }
             }
         }
@@ -133,41 +146,58 @@ impl<'q> Explorer<'q> {
         this
     }
 
-    /// Follows all paths; `false` if that would take more than `steps_max` steps.
-    pub(super) fn run(&mut self, steps_max: usize) -> bool {
+    /// Asks about all slots that the question is about: what else is reached is not noted, and nothing more is followed
+    /// when they are all found.
+    pub(super) fn want_all(&mut self) {
+        let asked = self.question.asked.iter().copied().chain(self.missing_calls().map(|it| it.0));
+        self.wanted = Some(asked.collect());
+    }
+
+    /// Asks no more about slots that are not reached even where paths are joined.
+    pub(super) fn want_only(&mut self, joined: &Self) {
+        if let Some(wanted) = &mut self.wanted {
+            wanted.retain(|it| joined.may_reach(*it));
+        }
+    }
+
+    /// Whether nothing is left to be looked for.
+    pub(super) fn has_found_all(&self) -> bool {
+        self.wanted.as_ref().is_some_and(HashSet::is_empty)
+    }
+
+    /// Gets ready to follow the program, and the functions that are verified on their own.
+    pub(super) fn start(&mut self) {
         self.start_function(0, &[]);
-        match self.question.verifier.verifies_uncalled {
-            Some(false) => {}
-            verifies => {
-                let globals = self.question.image.functions.iter().enumerate().filter(|(_, it)| it.is_global);
-                let globals: Vec<usize> = globals.map(|(number, _)| number).collect();
-                let assumed: &[Assumption] = if verifies.is_none() { &[(OLD_RELEASE, true)] } else { &[] };
-                for function in globals {
-                    self.start_function(function, assumed);
-                }
+        let globals = self.question.image.functions.iter().enumerate().filter(|(_, it)| it.is_global);
+        let globals: Vec<usize> = globals.map(|(number, _)| number).filter(|it| *it != 0).collect();
+        if !globals.is_empty() && !self.verifier.has(Feature::SkipsUncalled) {
+            let is_known = self.verifier.has(Feature::IsKnown);
+            let assumed: &[Assumption] = if is_known { &[] } else { &[(OLD_RELEASE, true)] };
+            for function in globals {
+                self.start_function(function, assumed);
             }
         }
-        let mut steps = 0;
-        while let Some((mut slot, mut state)) = self.pending.pop() {
-            if self.wanted.as_ref().is_some_and(HashSet::is_empty) {
-                return true;
-            }
+    }
+
+    /// Follows paths until all ended or everything is found, or until `steps_max` steps were taken in all.
+    pub(super) fn run(&mut self, steps_max: usize) {
+        while !self.has_found_all()
+            && let Some((mut slot, mut state)) = self.pending.pop()
+        {
             self.start = self.starts.pop().unwrap_or(0);
             loop {
-                steps += 1;
-                if steps > steps_max || self.frames_known > FRAMES_KNOWN_MAX {
-                    return false;
+                if self.steps_taken >= steps_max || self.frames_known > FRAMES_KNOWN_MAX {
+                    self.later(slot, state);
+                    return;
                 }
+                self.steps_taken += 1;
                 if self.is_join.get(slot) == Some(&true) && !self.is_new(slot, &mut state) {
                     break;
                 }
                 let Some(is_visited) = self.visited.get_mut(slot) else { break };
                 *is_visited = true;
-                if self.is_poisoned.get(slot) == Some(&true) {
+                if self.is_asked.get(slot) == Some(&true) {
                     self.hit(slot, &state);
-                    // The verifier stops here. Whoever mends this wants to know what it would meet next.
-                    slot = self.beyond(slot, &mut state);
-                    continue;
                 }
                 match self.step(slot, &mut state) {
                     Some(next) => slot = next,
@@ -175,15 +205,11 @@ impl<'q> Explorer<'q> {
                 }
             }
         }
-        true
     }
 
-    /// Goes on behind a poisoned instruction as if it had done something unknown.
-    fn beyond(&self, slot: usize, state: &mut State) -> usize {
-        let original = self.question.image.slots.get(slot).map(|it| it.insn);
-        let Some(insn) = original else { return slot + 1 };
-        state.set(insn.dst, Value::UNKNOWN);
-        slot + if insn.is_ldimm64() { 2 } else { 1 }
+    /// Whether all paths were followed, as far as that is possible.
+    fn is_done(&self) -> bool {
+        !self.gave_up && self.pending.is_empty()
     }
 
     /// Follows a function from its start, with unknown arguments.
@@ -241,11 +267,10 @@ impl<'q> Explorer<'q> {
         if number == next {
             self.sources.push(source);
         }
-        let bit = 1 << number.min(SOURCES_MAX - 1);
         if is_open {
-            self.open |= bit;
+            self.open |= bit(number);
         }
-        bit
+        bit(number)
     }
 
     /// Whether a state at a slot is not one of those that were followed already. Joins it with one of them where there
@@ -258,7 +283,9 @@ impl<'q> Explorer<'q> {
         while resolved {
             resolved = false;
             for old in known.iter() {
-                if !old.covers(state, self.open) {
+                if !old.covers(state, self.open)
+                    || self.uses.as_ref().is_some_and(|it| it.is_open(state.lost_in(old)))
+                {
                     continue;
                 }
                 if old.assumed.iter().all(|it| state.assumed.contains(it)) {
@@ -274,7 +301,11 @@ impl<'q> Explorer<'q> {
         if known.len() >= self.states_max
             && let Some(old) = known.last_mut()
         {
-            *state = old.joined(state);
+            let joined = old.joined(state);
+            if let Some(uses) = &mut self.uses {
+                uses.exactly(old.lost_in(&joined) | state.lost_in(&joined));
+            }
+            *state = joined;
             *old = state.clone();
             return true;
         }
@@ -285,6 +316,9 @@ impl<'q> Explorer<'q> {
 
     /// Notes that an instruction is reached.
     pub(super) fn hit(&mut self, slot: usize, state: &State) {
+        if self.wanted.as_ref().is_some_and(|it| !it.contains(&slot)) {
+            return;
+        }
         let hits = self.hits.entry(slot).or_default();
         let mut assumed = state.assumed.clone();
         // Reached if a branch is taken, and reached if it is not: the branch does not matter.
@@ -307,10 +341,9 @@ impl<'q> Explorer<'q> {
         }
     }
 
-    /// Slots that are asked about and were reached, or may be where the work was given up.
-    pub(super) fn in_doubt(&self) -> HashSet<usize> {
-        let asked = self.question.poisoned.iter().copied().chain(self.missing_calls().map(|it| it.0));
-        asked.filter(|it| self.gave_up || self.hits.contains_key(it)).collect()
+    /// Whether a slot was reached, or may be where not all paths were followed.
+    fn may_reach(&self, slot: usize) -> bool {
+        !self.is_done() || self.hits.contains_key(&slot)
     }
 
     /// Calls of symbols that are not there: their slots, and the symbols.
@@ -319,50 +352,55 @@ impl<'q> Explorer<'q> {
         slots.filter_map(|(slot, (of, insn))| {
             let Some(Reference::Extern(symbol)) = of.reference else { return None };
             let is_missing = self.question.symbols.get(symbol) == Some(&super::Symbol::Missing);
-            let is_call = insn.code == crate::format::insn::CALL && self.is_poisoned.get(slot) != Some(&true);
+            let is_call = insn.code == CALL && self.is_asked.get(slot) != Some(&true);
             (is_call && is_missing).then_some((slot, symbol))
         })
     }
 
-    pub(super) fn give_up(&mut self, gave_up: bool) {
-        self.gave_up |= gave_up;
+    /// Notes that paths go on where they are not followed.
+    pub(super) fn give_up(&mut self) {
+        self.gave_up = true;
     }
 
-    /// What is reached. `apart` followed what is in doubt with paths kept apart, if anything was; `is_done`: to the end.
-    pub(super) fn result(&self, apart: Option<(&Self, bool)>) -> Reached {
+    /// What is reached. `joined`: the same with paths joined, which may have found some slots not to be reached.
+    pub(super) fn result(&self, joined: &Self) -> Reached {
         let (turns, looks) = (Cell::new(TURNS_MAX), Cell::new(GUARDS_MAX));
-        let ways = self.ways();
-        let dead = |of: &Self, slot: usize| Reach::Dead(of.guards(slot, &ways, &looks));
+        let ways = OnceCell::new();
+        let dead = |of: &Self, slot: usize| Reach::Dead(of.guards(slot, ways.get_or_init(|| of.ways()), &looks));
         let may_be = Path { steps: Vec::new(), is_proved: false, start: 0, only_before_6_8: false };
-        let reach = |slot: usize| match apart {
-            _ if !self.gave_up && !self.hits.contains_key(&slot) => dead(self, slot),
-            Some((apart, is_done)) => {
-                apart.reach_of(slot, &turns).unwrap_or_else(|| match is_done && !apart.gave_up {
-                    true => dead(apart, slot),
-                    false => self.reach_of(slot, &turns).unwrap_or(Reach::Live(may_be.clone())),
-                })
-            }
-            None => self.reach_of(slot, &turns).unwrap_or(Reach::Live(may_be.clone())),
+        let reach = |slot: usize| match self.reach_of(slot, &turns) {
+            Some(reach) => reach,
+            None if !joined.may_reach(slot) => dead(joined, slot),
+            None if self.is_done() => dead(self, slot),
+            None => joined.reach_of(slot, &turns).unwrap_or(Reach::Live(may_be.clone())),
         };
         let calls = self.missing_calls().map(|(slot, symbol)| (slot, symbol, reach(slot)));
-        let deciding = self.branches.values().filter(|it| it.falls != it.jumps).flat_map(|it| {
-            self.named(it.from).into_iter().filter_map(|it| match it {
-                Source::Record(record) => Some(record),
-                _ => None,
-            })
-        });
-        let mut deciding: Vec<usize> = deciding.collect();
-        deciding.sort_unstable();
-        deciding.dedup();
         Reached {
-            poisoned: self.question.poisoned.iter().map(|it| reach(*it)).collect(),
             calls: calls.collect(),
-            deciding,
+            asked: self.question.asked.iter().map(|it| reach(*it)).collect(),
+            features: self.verifier.features().and(joined.verifier.features()),
+        }
+    }
+
+    /// What is done with values of the configuration on all paths.
+    pub(super) fn thresholds(&mut self, steps_max: usize) -> Thresholds {
+        let externs = self.question.symbols.len();
+        self.uses = Some(Uses::default());
+        self.start();
+        self.run(steps_max);
+        let of = |(number, source): (usize, &Source)| (*source, bit(number));
+        match self.uses.take().filter(|_| self.is_done()) {
+            Some(uses) => {
+                uses.of_externs(self.sources.iter().enumerate().map(of), externs, self.verifier.features())
+            }
+            None => Thresholds::exact(externs, self.verifier.features()),
         }
     }
 
     fn named(&self, from: Sources) -> Vec<Source> {
-        let bit = |number: usize| 1_u64 << number.min(SOURCES_MAX - 1);
+        if from == 0 {
+            return Vec::new();
+        }
         let mut named: Vec<Source> = self
             .sources
             .iter()
@@ -436,6 +474,11 @@ impl<'q> Explorer<'q> {
         guards.sort_by_key(|it| it.slot);
         guards
     }
+}
+
+/// The bit of source number `number`.
+fn bit(number: usize) -> Sources {
+    1 << number.min(SOURCES_MAX - 1)
 }
 
 /// `new` without an assumption whose opposite `old` makes, if `old` makes no other that `new` does not make.

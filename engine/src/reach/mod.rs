@@ -25,11 +25,13 @@ mod scalar;
 mod scalar_tests;
 mod state;
 mod step;
+mod thresholds;
 mod verifier;
 
 pub use image::{Function, Image, Slot};
 pub use program::Program;
-pub use verifier::Verifier;
+pub use thresholds::Thresholds;
+pub use verifier::{Feature, Features, Verifier};
 
 use explore::Explorer;
 
@@ -38,8 +40,10 @@ use std::borrow::Cow;
 use crate::format::Endian;
 use crate::format::insn::Insn;
 
-/// Steps that a program may take on paths of their own, and then on joined ones.
+/// Steps that a program may take on paths of their own, and on joined ones.
 const STEPS_MAX: usize = 200_000;
+/// Steps on paths of their own for each slot, before joined ones are tried. Most of what is asked about is found in them.
+const STEPS_FIRST: usize = 2;
 /// States that are told apart at one instruction.
 const STATES_MAX: usize = 32;
 
@@ -104,14 +108,16 @@ pub struct Constant<'a> {
 pub struct Question<'a> {
     /// The linked program.
     pub image: &'a Image,
-    /// Its instructions after relocation, as many as the image has slots.
+    /// Its instructions, as many as the image has slots: after relocation, but for those that it poisoned, which are as
+    /// they were compiled.
     pub insns: &'a [Insn],
     /// By slot: the record that its value is from, and what is said of it.
     pub records: &'a [Option<(usize, Patch)>],
     /// By slot: registers that may be read from there on, a bit for each.
     pub live: &'a [u16],
-    /// Slots that are poisoned, ascending.
-    pub poisoned: &'a [usize],
+    /// Slots that are asked about, ascending. Where poison is among them the verifier stops; whoever mends that wants
+    /// to know what it would meet next, so paths go on there.
+    pub asked: &'a [usize],
     /// Constants in frozen sections.
     pub constants: &'a [Constant<'a>],
     /// By number of the extern: what is known of it.
@@ -176,27 +182,31 @@ pub struct Turn {
 /// What became of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// By poisoned slot: whether it is reached.
-    pub poisoned: Vec<Reach>,
+    /// By slot that was asked about: whether it is reached.
+    pub asked: Vec<Reach>,
     /// Calls of symbols that are not there, with whether they are reached: slot and number of the extern.
     pub calls: Vec<(usize, usize, Reach)>,
-    /// Records whose answers decide a branch, ascending.
-    pub deciding: Vec<usize>,
+    /// Features of the verifier that made a difference: where others agree on these, the answers are the same.
+    pub features: Features,
 }
 
-/// Follows a program, and says which of its poisoned instructions are reached.
+/// Follows a program, and says which of the instructions asked about are reached. The answer for one does not depend on
+/// which others are asked about.
 ///
-/// First with paths joined wherever they meet, which takes little and proves most poison dead. What is left is looked
-/// at with paths kept apart.
+/// Most are, and are found soon where paths are kept apart. If some are not, paths are joined wherever they meet, which
+/// takes little and proves most of those dead. Only what is left then is looked for to the end.
 pub fn judge(question: &Question<'_>) -> Reached {
-    let mut joined = Explorer::new(question, 1, None);
-    let is_done = joined.run(STEPS_MAX);
-    joined.give_up(!is_done);
-    let in_doubt = joined.in_doubt();
-    if in_doubt.is_empty() {
-        return joined.result(None);
+    let mut apart = Explorer::new(question, STATES_MAX);
+    apart.want_all();
+    apart.start();
+    apart.run(STEPS_FIRST * question.insns.len());
+    if apart.has_found_all() {
+        return apart.result(&apart);
     }
-    let mut apart = Explorer::new(question, STATES_MAX, Some(in_doubt));
-    let is_done = apart.run(STEPS_MAX);
-    joined.result(Some((&apart, is_done)))
+    let mut joined = Explorer::new(question, 1);
+    joined.start();
+    joined.run(STEPS_MAX);
+    apart.want_only(&joined);
+    apart.run(STEPS_MAX);
+    apart.result(&joined)
 }

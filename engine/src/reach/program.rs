@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{Constant, Image, Patch, Question, Reached, Symbol, Verifier, judge};
+use super::explore::Explorer;
+use super::{Constant, Image, Patch, Question, Reached, STEPS_MAX, Symbol, Thresholds, Verifier, judge};
 use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
 use crate::format::insn::{CALL, INSN_LEN, Insn, class};
@@ -23,6 +24,7 @@ pub struct Program<'o> {
     live: Vec<u16>,
     endian: Endian,
     constants: Vec<Constant<'o>>,
+    is_kconfig: Vec<bool>,
     is_function: Vec<bool>,
     throws: Vec<bool>,
     /// The records in its functions, by number.
@@ -63,6 +65,7 @@ impl<'o> Program<'o> {
             variables,
             live: image.live_registers(),
             endian: object.endian(),
+            is_kconfig: object.externs().iter().map(|it| it.kind == ExternKind::Kconfig).collect(),
             is_function: object.externs().iter().map(is_kfunc).collect(),
             throws: object.externs().iter().map(|it| is_kfunc(it) && it.name == THROW).collect(),
             image,
@@ -115,21 +118,27 @@ impl<'o> Program<'o> {
         Some(format!("{name} in .rodata is {value}, {whence}"))
     }
 
-    /// Appends to `bytes` what the paths of a program depend on of the outcome of a record: its value where that may
-    /// steer a branch, and whether it is poisoned.
+    /// Appends to `bytes` what the paths of a program depend on of the outcome of a record: how much an access reads,
+    /// and a value where that may steer a branch. Whether it is poisoned does not matter where no value is known anyway.
     pub fn write_key(object: &Object<'_>, record: usize, outcome: &Outcome, bytes: &mut Vec<u8>) {
-        let Outcome::Decided(decision) = outcome else {
-            bytes.push(0);
-            return;
-        };
-        bytes.push(1 + u8::from(decision.poisoned));
-        let Some(reloc) = object.relocs().get(record).filter(|_| !decision.poisoned) else { return };
-        let opcode = object.insn_bytes(reloc).first().copied();
-        let is_access = opcode.is_none_or(|it| matches!(it & 7, class::LDX | class::ST | class::STX));
-        match patch(reloc.kind, decision) {
-            Patch::Exact if !is_access => bytes.extend(decision.new.unwrap_or(0).to_le_bytes()),
-            Patch::NotZero => bytes.push(1),
-            Patch::Exact | Patch::Any => {}
+        let Some(reloc) = object.relocs().get(record) else { return };
+        let compiled = object.insn_bytes(reloc).first().copied();
+        let is_access = compiled.is_none_or(|it| matches!(it & 7, class::LDX | class::ST | class::STX));
+        match outcome {
+            Outcome::Decided(decision) if is_access => {
+                let patched = decision.insn.first().copied().filter(|_| !decision.poisoned);
+                bytes.push(patched.or(compiled).unwrap_or(0));
+            }
+            _ if is_access => bytes.push(compiled.unwrap_or(0)),
+            Outcome::Decided(decision) => match patch(reloc.kind, decision) {
+                Patch::Exact => {
+                    bytes.push(1);
+                    bytes.extend(decision.new.unwrap_or(0).to_le_bytes());
+                }
+                Patch::NotZero => bytes.push(2),
+                Patch::Any => bytes.push(3),
+            },
+            _ => bytes.push(0),
         }
     }
 
@@ -145,48 +154,75 @@ impl<'o> Program<'o> {
             })
     }
 
-    /// Which of the poisoned records the verifier gets to: numbers of the records, in the order of
-    /// [`Reached::poisoned`], and the rest of the answer.
-    ///
-    /// `outcomes`: by record of the object. `symbols`: by extern of the object.
-    pub fn judge(
-        &self,
-        outcomes: &[&Outcome],
-        symbols: &[Symbol],
-        verifier: Verifier,
-    ) -> (Vec<usize>, Reached) {
-        let mut insns: Vec<Insn> = self.image.slots.iter().map(|it| it.insn).collect();
+    /// Which values of the configuration its paths tell apart, whatever its records and other symbols are.
+    pub fn thresholds(&self, verifier: Verifier) -> Thresholds {
+        let insns: Vec<Insn> = self.image.slots.iter().map(|it| it.insn).collect();
         let mut patches = vec![None; insns.len()];
-        let mut poisoned = Vec::new();
-        for &Record { number: record, slot, kind } in &self.records {
-            let Some(Outcome::Decided(decision)) = outcomes.get(record) else { continue };
-            let after = decision.insn.as_chunks::<INSN_LEN>().0.iter();
-            for (place, bytes) in insns.iter_mut().skip(slot).zip(after) {
-                *place = Insn::decode(*bytes, self.endian);
-            }
+        for &Record { number, slot, .. } in &self.records {
             if let Some(place) = patches.get_mut(slot) {
-                *place = Some((record, patch(kind, decision)));
-            }
-            if decision.poisoned {
-                poisoned.push((slot, record));
+                *place = Some((number, Patch::Any));
             }
         }
-        poisoned.sort_unstable();
-        let (slots, records): (Vec<usize>, Vec<usize>) = poisoned.into_iter().unzip();
-        let reached = judge(&Question {
+        let any = |is_kconfig: &bool| if *is_kconfig { Symbol::Between(0, u64::MAX) } else { Symbol::Open };
+        let symbols: Vec<Symbol> = self.is_kconfig.iter().map(any).collect();
+        let question = self.question(&insns, &patches, &[], &symbols, verifier);
+        Explorer::new(&question, 1).thresholds(STEPS_MAX)
+    }
+
+    fn question<'a>(
+        &'a self,
+        insns: &'a [Insn],
+        records: &'a [Option<(usize, Patch)>],
+        asked: &'a [usize],
+        symbols: &'a [Symbol],
+        verifier: Verifier,
+    ) -> Question<'a> {
+        Question {
             image: &self.image,
-            insns: &insns,
-            records: &patches,
+            insns,
+            records,
             live: &self.live,
-            poisoned: &slots,
+            asked,
             constants: &self.constants,
             symbols,
             is_function: &self.is_function,
             throws: &self.throws,
             endian: self.endian,
             verifier,
-        });
-        (records, reached)
+        }
+    }
+
+    /// Which of the records `asked` about the verifier gets to: numbers of those that are in the program, in the order
+    /// of [`Reached::asked`], and the rest of the answer. The same wherever [`Self::write_key`] writes the same of the
+    /// records and the other arguments are equal.
+    ///
+    /// `outcomes`: by record of the object. `symbols`: by extern of the object. `asked`: ascending.
+    pub fn judge(
+        &self,
+        outcomes: &[&Outcome],
+        symbols: &[Symbol],
+        verifier: Verifier,
+        asked: &[usize],
+    ) -> (Vec<usize>, Reached) {
+        let mut insns: Vec<Insn> = self.image.slots.iter().map(|it| it.insn).collect();
+        let mut patches = vec![None; insns.len()];
+        let mut slots = Vec::new();
+        for &Record { number: record, slot, kind } in &self.records {
+            if asked.binary_search(&record).is_ok() {
+                slots.push((slot, record));
+            }
+            let Some(Outcome::Decided(decision)) = outcomes.get(record) else { continue };
+            let after = decision.insn.as_chunks::<INSN_LEN>().0.iter().filter(|_| !decision.poisoned);
+            for (place, bytes) in insns.iter_mut().skip(slot).zip(after) {
+                *place = Insn::decode(*bytes, self.endian);
+            }
+            if let Some(place) = patches.get_mut(slot) {
+                *place = Some((record, patch(kind, decision)));
+            }
+        }
+        slots.sort_unstable();
+        let (slots, records): (Vec<usize>, Vec<usize>) = slots.into_iter().unzip();
+        (records, judge(&self.question(&insns, &patches, &slots, symbols, verifier)))
     }
 }
 
@@ -194,6 +230,8 @@ impl<'o> Program<'o> {
 /// differ from kernel to kernel, and nobody compares them.
 fn patch(kind: Option<RelocKind>, decision: &Decision) -> Patch {
     match kind {
+        // What would stand there if it were mended.
+        _ if decision.poisoned => Patch::Any,
         Some(RelocKind::FieldByteOffset | RelocKind::FieldLshiftU64 | RelocKind::FieldRshiftU64) => {
             Patch::Any
         }

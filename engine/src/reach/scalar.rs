@@ -82,6 +82,11 @@ impl Scalar {
         (self.low == self.high).then_some(self.low)
     }
 
+    /// Whether nothing is known of it, not even where else it is.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.unknown == u64::MAX && self.name == 0 && self.covers(&Self::UNKNOWN)
+    }
+
     pub(super) fn with_sources(self, from: Sources) -> Self {
         Self { from: self.from | from, ..self }
     }

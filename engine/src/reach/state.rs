@@ -5,8 +5,8 @@
 
 use smallvec::SmallVec;
 
-use super::Verifier;
 use super::scalar::{Scalar, Sources};
+use super::verifier::{Consulted, Feature};
 use crate::format::Endian;
 
 /// Bytes of a slot of the stack.
@@ -51,12 +51,18 @@ impl Value {
         }
     }
 
+    /// Whether it is a number that is not known and has no name yet.
+    pub(super) fn is_nameless(&self) -> bool {
+        matches!(self, Self::Scalar(it) if it.name == 0 && it.value().is_none())
+    }
+
     fn is_scalar(&self) -> bool {
         matches!(self, Self::Scalar(_))
     }
 
     fn covers(&self, other: &Self, names: &mut Names, open: Sources) -> bool {
         match (self, other) {
+            (Self::Scalar(this), _) if this.is_unknown() && this.from & open == 0 => true,
             (Self::Scalar(this), Self::Scalar(other)) => {
                 this.covers(other)
                     && names.map(this.name, other.name)
@@ -86,7 +92,17 @@ impl Value {
             (Self::Stack { frame, .. }, Self::Stack { frame: other, .. }) if frame == other => {
                 Self::Stack { frame: *frame, low: -STACK_LEN, high: 0 }
             }
-            _ => Self::UNKNOWN,
+            _ => Self::Scalar(Scalar::UNKNOWN.with_sources(self.scalar().from | other.scalar().from)),
+        }
+    }
+
+    /// Sources of this value that another, which may be it, does not have. Of a pointer to a value of the configuration
+    /// that is forgotten to be one, all.
+    fn lost_in(&self, other: &Self) -> Sources {
+        match (self, other) {
+            (Self::Kconfig { .. }, _) if self == other => 0,
+            (Self::Kconfig { .. }, _) => Sources::MAX,
+            _ => self.scalar().from & !other.scalar().from,
         }
     }
 }
@@ -122,13 +138,21 @@ struct Slot {
 }
 
 /// One call that is open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) registers: [Value; REGISTERS],
     /// By number.
     stack: SmallVec<[Slot; 4]>,
     /// Where it goes on in the caller.
     pub(super) returns_to: usize,
+}
+
+impl Clone for Frame {
+    fn clone(&self) -> Self {
+        // As bytes: states are copied more often than anything else is done with them.
+        let stack = SmallVec::from_slice(&self.stack);
+        Self { registers: self.registers, stack, returns_to: self.returns_to }
+    }
 }
 
 impl Frame {
@@ -156,7 +180,7 @@ impl Frame {
         len: u8,
         value: Value,
         is_immediate: bool,
-        verifier: &Verifier,
+        verifier: &Consulted,
     ) {
         if !(-STACK_LEN..0).contains(&offset) || offset + i64::from(len) > 0 {
             return;
@@ -164,17 +188,16 @@ impl Frame {
         let (at, within) = (offset.div_euclid(SLOT), offset.rem_euclid(SLOT));
         let is_zero = matches!(value, Value::Scalar(it) if it.value() == Some(0));
         let is_tracked = within == 0
-            && (!is_zero || verifier.spills_zeros)
-            && match len {
-                8 => !is_immediate || verifier.tracks_stored_immediates,
-                _ if is_immediate => value.is_scalar() && verifier.tracks_stored_immediates,
-                _ => value.is_scalar() && verifier.tracks_narrow_spills,
-            };
+            && (len == 8 || value.is_scalar())
+            && (!is_zero || verifier.has(Feature::SpillsZeros))
+            && (!is_immediate || verifier.has(Feature::TracksStoredImmediates))
+            && (len == 8 || is_immediate || verifier.has(Feature::TracksNarrowSpills));
         let Some(slot) = self.slot(at) else { return };
         let mask = byte_mask(within, len);
         if is_tracked {
             // The bytes of a narrow spill only: of what else the slot held, zeros may stay.
-            slot.zeros = if verifier.spills_zeros { slot.zeros & !mask } else { 0 };
+            let beside = slot.zeros & !mask;
+            slot.zeros = if beside != 0 && verifier.has(Feature::SpillsZeros) { beside } else { 0 };
             let cut = match value {
                 Value::Scalar(it) if len < 8 => Value::Scalar(narrowed(&it, len)),
                 other => other,
@@ -186,28 +209,32 @@ impl Frame {
                 slot.zeros = 0;
             }
             // Releases differ in what is left of zeros beside what is written.
-            let beside = if verifier.verifies_uncalled.is_none() { 0 } else { slot.zeros & !mask };
+            let beside = slot.zeros & !mask;
+            let beside = if beside != 0 && verifier.has(Feature::IsKnown) { beside } else { 0 };
             slot.zeros = if is_zero { beside | mask } else { beside };
         }
     }
 
-    /// Forgets what stands between two offsets below the top.
-    pub(super) fn clobber(&mut self, from: i64, to: i64) {
+    /// Forgets what stands between two offsets below the top. Returns the sources of that.
+    pub(super) fn clobber(&mut self, from: i64, to: i64) -> Sources {
+        let mut lost = 0;
         for slot in &mut self.stack {
             let start = slot.at * SLOT;
             for byte in (0..SLOT).filter(|it| (from..to).contains(&(start + it))) {
                 // With a spill, zeros beside it are forgotten, too.
-                if slot.spilled.take().is_some() {
+                if let Some((value, _)) = slot.spilled.take() {
+                    lost |= value.lost_in(&Value::UNKNOWN);
                     slot.zeros = 0;
                 }
                 slot.zeros &= !byte_mask(byte, 1);
             }
         }
         self.stack.retain(|it| it.spilled.is_some() || it.zeros != 0);
+        lost
     }
 
     /// Reads `len` bytes at `offset` below the top.
-    pub(super) fn load(&self, offset: i64, len: u8, verifier: &Verifier, endian: Endian) -> Value {
+    pub(super) fn load(&self, offset: i64, len: u8, verifier: &Consulted, endian: Endian) -> Value {
         let (at, within) = (offset.div_euclid(SLOT), offset.rem_euclid(SLOT));
         let unknown = || Value::Scalar(of_len(len));
         let Some(slot) = self.stack.iter().find(|it| it.at == at) else { return unknown() };
@@ -223,11 +250,11 @@ impl Frame {
             if len == spilled && within == 0 {
                 return value;
             }
-            if len < spilled && within == lowest && verifier.narrows_fills {
+            if len < spilled && within == lowest && verifier.has(Feature::NarrowsFills) {
                 return Value::Scalar(narrowed(&scalar, len));
             }
             let is_inside = within + i64::from(len) <= i64::from(spilled);
-            if is_inside && scalar.value() == Some(0) && verifier.spills_zeros {
+            if is_inside && scalar.value() == Some(0) && verifier.has(Feature::SpillsZeros) {
                 return Value::Scalar(scalar);
             }
         }
@@ -235,6 +262,16 @@ impl Frame {
         match slot.zeros & mask == mask && mask.count_ones() == u32::from(len) {
             true => Value::constant(0),
             false => unknown(),
+        }
+    }
+
+    /// Sources of what stands in the slot at `offset` below the top, unless `len` bytes from there are all of it.
+    pub(super) fn cut(&self, offset: i64, len: u8) -> Sources {
+        let (at, within) = (offset.div_euclid(SLOT), offset.rem_euclid(SLOT));
+        let spilled = self.stack.iter().find(|it| it.at == at).and_then(|it| it.spilled);
+        match spilled {
+            Some((value, spilled)) if within != 0 || spilled != len => value.lost_in(&Value::UNKNOWN),
+            _ => 0,
         }
     }
 
@@ -274,7 +311,7 @@ pub(super) type Assumption = (usize, bool);
 /// Everything that is known on a path.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    pub(super) frames: SmallVec<[Frame; 1]>,
+    pub(super) frames: Vec<Frame>,
     /// Branches on what is open that led here, ascending.
     pub(super) assumed: SmallVec<[Assumption; 2]>,
     /// Whether something was given up on the way to keep the work within bounds.
@@ -289,7 +326,7 @@ impl State {
     /// A function that is started with unknown arguments.
     pub(super) fn start(trace: u32) -> Self {
         Self {
-            frames: SmallVec::from_iter([Frame::new(0, usize::MAX)]),
+            frames: vec![Frame::new(0, usize::MAX)],
             assumed: SmallVec::new(),
             is_widened: false,
             trace,
@@ -318,7 +355,7 @@ impl State {
     pub(super) fn named(&mut self, register: u8) -> Value {
         let value = self.get(register);
         match value {
-            Value::Scalar(scalar) if scalar.value().is_none() && scalar.name == 0 => {
+            Value::Scalar(scalar) if value.is_nameless() => {
                 let named = Value::Scalar(Scalar { name: self.next_name, ..scalar });
                 self.next_name += 1;
                 self.set(register, named);
@@ -400,6 +437,20 @@ impl State {
                         spilled && slot.zeros & !found.zeros == 0
                     })
             })
+    }
+
+    /// Sources of values in this state that the same places of another, which may be it, do not have.
+    pub(super) fn lost_in(&self, other: &Self) -> Sources {
+        let of_frame = |(this, other): (&Frame, &Frame)| {
+            let registers = this.registers.iter().zip(&other.registers);
+            let lost = registers.fold(0, |all, (this, other)| all | this.lost_in(other));
+            this.stack.iter().filter_map(|it| Some((it.at, it.spilled?))).fold(lost, |all, (at, (value, len))| {
+                let found = other.stack.iter().find(|it| it.at == at).and_then(|it| it.spilled);
+                let found = found.filter(|it| it.1 == len).map_or(Value::UNKNOWN, |it| it.0);
+                all | value.lost_in(&found)
+            })
+        };
+        self.frames.iter().zip(&other.frames).map(of_frame).fold(0, |all, it| all | it)
     }
 
     /// What may be either of two states of the same calls.

@@ -6,6 +6,7 @@ use super::explore::Explorer;
 use super::live::{EXIT, JMP, JMP32, JUMP_ALWAYS, JUMP_MAYBE, next};
 use super::scalar::{self, Compare, Division, Scalar, Sources, Width};
 use super::state::{Frame, STACK_LEN, State, Value, of_len};
+use super::verifier::Feature;
 use super::{Patch, Source, Symbol};
 use crate::format::Endian;
 use crate::format::insn::{CALL, Insn, class};
@@ -42,20 +43,22 @@ impl Explorer<'_> {
             // Loads from a packet: they clobber like a call, and may end the program.
             class::LD => clobber_arguments(state),
             class::LDX => {
-                let value = self.load(state, insn);
+                let value = self.load(slot, state, insn);
                 state.set(insn.dst, value);
             }
             class::ST => {
                 let value = Value::constant(i64::from(insn.imm).cast_unsigned());
-                self.store(state, insn, value, true);
+                self.store(slot, state, insn, value, true);
             }
             class::STX if insn.code & MODE == MODE_ATOMIC => self.atomic(state, insn),
             class::STX => {
-                let value = match self.question.verifier.names_spills {
+                let value = state.get(insn.src);
+                let gets_a_name = matches!(state.get(insn.dst), Value::Stack { .. }) && value.is_nameless();
+                let value = match gets_a_name && self.verifier.has(Feature::NamesSpills) {
                     true => state.named(insn.src),
-                    false => state.get(insn.src),
+                    false => value,
                 };
-                self.store(state, insn, value, false);
+                self.store(slot, state, insn, value, false);
             }
             _ if insn.code == CALL => return self.call(slot, insn, state),
             _ if insn.code == EXIT => return leave(state),
@@ -112,12 +115,13 @@ impl Explorer<'_> {
             }
             Some(Symbol::Present) => {
                 let from = self.source(Source::Extern(symbol), false);
-                match is_function && self.question.verifier.knows_function_addresses {
+                match is_function && self.verifier.has(Feature::KnowsFunctionAddresses) {
                     true => Value::NonNull(from),
                     false => Value::UNKNOWN,
                 }
             }
             Some(Symbol::Value(_) | Symbol::Between(..)) => Value::Kconfig { symbol, offset: 0 },
+            Some(Symbol::Open) if self.uses.is_some() => Value::UNKNOWN,
             Some(Symbol::Open) | None => {
                 // Of kconfig, the value is open; of others, whether they are there.
                 let from = self.source(Source::Extern(symbol), true);
@@ -133,6 +137,7 @@ impl Explorer<'_> {
         let width = if insn.class() == class::ALU64 { Width::W64 } else { Width::W32 };
         let is_register = insn.code & 0x08 != 0;
         let left = state.get(insn.dst);
+        self.use_in_arithmetic(insn, width, &left, state);
         let result = match insn.code & 0xf0 {
             // A move.
             0xb0 if !is_register => {
@@ -160,7 +165,9 @@ impl Explorer<'_> {
                     true => state.get(insn.src),
                     false => Value::Scalar(self.immediate(slot, insn)),
                 };
-                let divide = match (self.question.verifier.tracks_division, insn.off) {
+                // Of other operations it makes no difference.
+                let tracks = matches!(op, 0x30 | 0x90) && self.verifier.has(Feature::TracksDivision);
+                let divide = match (tracks, insn.off) {
                     (false, _) => Division::Untracked,
                     (true, 0) => Division::Unsigned,
                     (true, _) => Division::Signed,
@@ -174,8 +181,30 @@ impl Explorer<'_> {
         state.set(insn.dst, result);
     }
 
+    /// Notes what becomes of values of the configuration: copies, and moves between the halves of a register, keep their
+    /// order.
+    fn use_in_arithmetic(&mut self, insn: Insn, width: Width, left: &Value, state: &State) {
+        let Some(uses) = &mut self.uses else { return };
+        let is_register = insn.code & 0x08 != 0;
+        let right = if is_register { state.get(insn.src) } else { Value::constant(0) };
+        let keeps_order = match insn.code & 0xf0 {
+            0xb0 => matches!(insn.off, 0 | 32),
+            // To the left, and to the right.
+            0x60 | 0x70 | 0xc0 => width == Width::W64 && !is_register && insn.imm == 32,
+            _ => false,
+        };
+        if keeps_order {
+            return;
+        }
+        let is_kconfig = |it: &Value| matches!(it, Value::Kconfig { .. });
+        uses.exactly(match is_kconfig(left) || is_kconfig(&right) {
+            true => Sources::MAX,
+            false => left.scalar().from | right.scalar().from,
+        });
+    }
+
     fn negated(&self, width: Width, of: &Scalar) -> Value {
-        match of.value().filter(|_| self.question.verifier.tracks_negation) {
+        match of.value().filter(|_| self.verifier.has(Feature::TracksNegation)) {
             Some(value) => {
                 let negated = Scalar { from: of.from, ..Scalar::constant(value.wrapping_neg()) };
                 Value::Scalar(if width == Width::W32 { negated.low_half() } else { negated })
@@ -187,7 +216,7 @@ impl Explorer<'_> {
     /// Conversion to a byte order, of the lowest 16, 32 or 64 bits.
     fn swapped(&self, insn: Insn, width: Width, of: &Scalar) -> Value {
         let unknown = Value::Scalar(Scalar::UNKNOWN.with_sources(of.from));
-        let Some(value) = of.value().filter(|_| self.question.verifier.tracks_byte_swaps) else {
+        let Some(value) = of.value().filter(|_| self.verifier.has(Feature::TracksByteSwaps)) else {
             return unknown;
         };
         let is_big = self.question.endian == Endian::Big;
@@ -207,21 +236,39 @@ impl Explorer<'_> {
         Value::Scalar(Scalar { from: of.from, ..Scalar::constant(converted) })
     }
 
-    fn load(&mut self, state: &State, insn: Insn) -> Value {
+    /// Whether a record says where a slot reads or writes: not to the same place on all kernels.
+    fn is_patched(&self, slot: usize) -> bool {
+        matches!(self.question.records.get(slot), Some(Some(_)))
+    }
+
+    fn load(&mut self, slot: usize, state: &State, insn: Insn) -> Value {
         let len = access_len(insn);
+        let is_signed = insn.code & MODE == MODE_SIGNED;
         let value = match state.get(insn.src) {
+            _ if self.is_patched(slot) => Value::Scalar(of_len(len)),
             Value::Stack { frame, low, high } if low == high => {
                 let at = low + i64::from(insn.off);
-                let frame = state.frames.get(usize::from(frame));
-                frame.map_or(Value::UNKNOWN, |it| {
-                    it.load(at, len, &self.question.verifier, self.question.endian)
-                })
+                let Some(frame) = state.frames.get(usize::from(frame)) else { return Value::UNKNOWN };
+                if let Some(uses) = &mut self.uses {
+                    uses.exactly(frame.cut(at, len));
+                }
+                frame.load(at, len, &self.verifier, self.question.endian)
+            }
+            Value::Stack { frame, .. } => {
+                if let Some(uses) = &mut self.uses
+                    && let Some(frame) = state.frames.get(usize::from(frame))
+                {
+                    uses.exactly(frame.clone().clobber(-STACK_LEN, 0));
+                }
+                Value::Scalar(of_len(len))
             }
             Value::Data { section, offset } => self.constant(section, offset + i64::from(insn.off), len),
-            Value::Kconfig { symbol, offset } => self.kconfig(symbol, offset + i64::from(insn.off), len),
+            Value::Kconfig { symbol, offset } => {
+                self.kconfig(symbol, offset + i64::from(insn.off), len, is_signed)
+            }
             _ => Value::Scalar(of_len(len)),
         };
-        match insn.code & MODE == MODE_SIGNED && len < 8 {
+        match is_signed && len < 8 {
             true => Value::Scalar(value.scalar().sign_extended(u32::from(len) * 8)),
             false => value,
         }
@@ -248,11 +295,14 @@ impl Explorer<'_> {
         }
     }
 
-    fn kconfig(&mut self, symbol: usize, offset: i64, len: u8) -> Value {
+    fn kconfig(&mut self, symbol: usize, offset: i64, len: u8, is_signed: bool) -> Value {
         let question = self.question;
         let value = question.symbols.get(symbol);
-        let is_open = !matches!(value, Some(Symbol::Value(_)));
+        let is_open = !matches!(value, Some(Symbol::Value(_))) && self.uses.is_none();
         let from = self.source(Source::Extern(symbol), is_open);
+        if let Some(uses) = &mut self.uses {
+            uses.read(symbol, from, offset, len, is_signed);
+        }
         let bytes = match (value, usize::try_from(offset)) {
             (Some(Symbol::Value(bytes)), Ok(start)) => {
                 bytes.get(start..).and_then(|it| it.get(..usize::from(len)))
@@ -276,14 +326,23 @@ impl Explorer<'_> {
         }
     }
 
-    fn store(&mut self, state: &mut State, insn: Insn, value: Value, is_immediate: bool) {
+    fn store(&mut self, slot: usize, state: &mut State, insn: Insn, value: Value, is_immediate: bool) {
         let Value::Stack { frame, low, high } = state.get(insn.dst) else { return };
         let (len, off) = (access_len(insn), i64::from(insn.off));
         let Some(frame) = state.frames.get_mut(usize::from(frame)) else { return };
-        if low == high {
-            frame.store(low + off, len, value, is_immediate, &self.question.verifier);
+        if self.is_patched(slot) {
+            self.lose(frame.clobber(-STACK_LEN, 0));
+        } else if low == high {
+            frame.store(low + off, len, value, is_immediate, &self.verifier);
         } else {
-            frame.clobber(low + off, high + off + i64::from(len));
+            self.lose(frame.clobber(low + off, high + off + i64::from(len)));
+        }
+    }
+
+    /// Notes values that are not followed any further.
+    fn lose(&mut self, from: Sources) {
+        if let Some(uses) = &mut self.uses {
+            uses.exactly(from);
         }
     }
 
@@ -292,7 +351,7 @@ impl Explorer<'_> {
             && let Some(frame) = state.frames.get_mut(usize::from(frame))
         {
             let off = i64::from(insn.off);
-            frame.clobber(low + off, high + off + i64::from(access_len(insn)));
+            self.lose(frame.clobber(low + off, high + off + i64::from(access_len(insn))));
         }
         match insn.imm {
             // Compare and exchange.
@@ -342,7 +401,7 @@ impl Explorer<'_> {
         if arguments.iter().any(|it| matches!(it, Value::Function(_))) && arguments.iter().any(is_stack) {
             // A callback may write wherever it finds a pointer to.
             for frame in &mut state.frames {
-                frame.clobber(-STACK_LEN, 0);
+                self.lose(frame.clobber(-STACK_LEN, 0));
             }
         }
         for (number, argument) in arguments.iter().enumerate() {
@@ -350,15 +409,14 @@ impl Explorer<'_> {
                 Value::Function(function) => self.start_function(*function, &[]),
                 Value::Stack { frame, low, high } if !reads_only => {
                     // A buffer is followed by its length.
-                    let len = arguments.get(number + 1).and_then(|it| match it {
-                        Value::Scalar(it) => it.value(),
-                        _ => None,
-                    });
+                    let len = arguments.get(number + 1).map(Value::scalar);
+                    self.lose(len.map_or(0, |it| it.from));
+                    let len = len.and_then(|it| it.value());
                     let len =
                         len.and_then(|it| i64::try_from(it).ok()).filter(|it| (1..=STACK_LEN).contains(it));
                     let end = len.filter(|_| is_helper).map_or(0, |it| high + it.max(UNMEASURED_LEN));
                     if let Some(frame) = state.frames.get_mut(usize::from(*frame)) {
-                        frame.clobber(*low, end);
+                        self.lose(frame.clobber(*low, end));
                     }
                 }
                 _ => {}
@@ -371,7 +429,7 @@ impl Explorer<'_> {
     fn jump(&mut self, slot: usize, insn: Insn, state: &mut State) -> Option<usize> {
         let Some(ways) = next(slot, insn) else {
             // Where a jump table leads is not looked up.
-            self.give_up(true);
+            self.give_up();
             return None;
         };
         let op = insn.code & 0xf0;
@@ -390,6 +448,7 @@ impl Explorer<'_> {
             false => Value::Scalar(self.immediate(slot, insn)),
         };
         let from = left.scalar().from | right.scalar().from;
+        self.use_in_comparison(compare, &left, &right, is_register && insn.src == insn.dst);
         let (Value::Scalar(a), Value::Scalar(b)) = (left, right) else {
             let is_null = |it: &Value| matches!(it, Value::Scalar(it) if it.value() == Some(0));
             let is_known =
@@ -435,21 +494,34 @@ impl Explorer<'_> {
         }
     }
 
+    fn use_in_comparison(&mut self, compare: Compare, left: &Value, right: &Value, is_same: bool) {
+        let Some(uses) = &mut self.uses else { return };
+        let (a, b) = (left.scalar(), right.scalar());
+        let is_order = !matches!(compare, Compare::AnyBit | Compare::NoBit) && !is_same;
+        match (a.value(), b.value()) {
+            (_, Some(with)) if b.from == 0 && is_order => uses.compare(a.from, with),
+            (Some(with), _) if a.from == 0 && is_order => uses.compare(b.from, with),
+            _ => uses.exactly(a.from | b.from),
+        }
+    }
+
     /// What is left of two numbers where a comparison holds, and where it does not.
     fn refined(&self, compare: Compare, width: Width, a: &Scalar, b: &Scalar) -> (Refined, Refined) {
         let is_known = |it: &Scalar| match width {
             Width::W64 => it.value().is_some(),
             Width::W32 => it.low_half().value().is_some(),
         };
-        let verifier = &self.question.verifier;
-        if !verifier.compares_ranges && !is_known(a) && !is_known(b) {
+        let compares_ranges = || self.verifier.has(Feature::ComparesRanges);
+        if !is_known(a) && !is_known(b) && !compares_ranges() {
             return (Some((*a, *b)), Some((*a, *b)));
         }
         let refine = |compare: Compare| {
             let refined = compare.refine(width, a, b);
             // That it is not this number is forgotten.
-            let forgets = compare == Compare::NotEqual && !verifier.compares_ranges;
-            refined.map(|it| if forgets { (*a, *b) } else { it })
+            refined.map(|it| match compare == Compare::NotEqual && it != (*a, *b) && !compares_ranges() {
+                true => (*a, *b),
+                false => it,
+            })
         };
         (refine(compare), refine(compare.negated()))
     }

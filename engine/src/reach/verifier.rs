@@ -1,35 +1,74 @@
 //! What the verifiers of different releases know.
 
+use std::cell::Cell;
+
 use crate::dialect::{Release, Since};
+
+/// Something that the verifiers of some releases do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// It remembers numbers that are spilled with less than 8 bytes.
+    TracksNarrowSpills,
+    /// It remembers immediates that are stored.
+    TracksStoredImmediates,
+    /// It remembers aligned zeros as it does other numbers, and zeros beside what is spilled.
+    SpillsZeros,
+    /// It compares ranges with ranges, and knows that what is not equal to an end of its range is inside.
+    ComparesRanges,
+    /// It knows that what it reads from the stack is what it has in a register.
+    NamesSpills,
+    /// It knows the lowest bytes of a number that was spilled with more.
+    NarrowsFills,
+    /// It knows that the address of a kfunc is not null.
+    KnowsFunctionAddresses,
+    /// It knows the negative of a known number.
+    TracksNegation,
+    /// It knows quotients and remainders of known numbers.
+    TracksDivision,
+    /// It knows a known number with its bytes swapped.
+    TracksByteSwaps,
+    /// It does not verify global functions that nothing calls.
+    SkipsUncalled,
+    /// Its release is known.
+    IsKnown,
+}
+
+impl Feature {
+    /// Those that the release decides.
+    const OF_RELEASES: [(Self, Since); 11] = [
+        (Self::TracksNarrowSpills, since::TRACKS_NARROW_SPILLS),
+        (Self::TracksStoredImmediates, since::TRACKS_STORED_IMMEDIATES),
+        (Self::SpillsZeros, since::SPILLS_ZEROS),
+        (Self::ComparesRanges, since::COMPARES_RANGES),
+        (Self::NamesSpills, since::NAMES_SPILLS),
+        (Self::NarrowsFills, since::NARROWS_FILLS),
+        (Self::KnowsFunctionAddresses, since::KNOWS_FUNCTION_ADDRESSES),
+        (Self::TracksNegation, since::TRACKS_NEGATION),
+        (Self::TracksDivision, since::TRACKS_DIVISION),
+        (Self::TracksByteSwaps, since::TRACKS_BYTE_SWAPS),
+        (Self::SkipsUncalled, since::SKIPS_UNCALLED),
+    ];
+}
+
+/// A set of features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Features(u16);
+
+impl Features {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn has(self, feature: Feature) -> bool {
+        self.0 & 1 << feature as u16 != 0
+    }
+}
 
 /// How closely a kernel's verifier looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Verifier {
-    /// It remembers numbers that are spilled with less than 8 bytes.
-    pub tracks_narrow_spills: bool,
-    /// It remembers immediates that are stored.
-    pub tracks_stored_immediates: bool,
-    /// It remembers aligned zeros as it does other numbers, and zeros beside what is spilled.
-    pub spills_zeros: bool,
-    /// It compares ranges with ranges, and knows that what is not equal to an end of its range is inside.
-    pub compares_ranges: bool,
-    /// It knows that what it reads from the stack is what it has in a register.
-    pub names_spills: bool,
-    /// It knows the lowest bytes of a number that was spilled with more.
-    pub narrows_fills: bool,
-    /// It knows that the address of a kfunc is not null.
-    pub knows_function_addresses: bool,
-    /// It knows the negative of a known number.
-    pub tracks_negation: bool,
-    /// It knows quotients and remainders of known numbers.
-    pub tracks_division: bool,
-    /// It knows a known number with its bytes swapped.
-    pub tracks_byte_swaps: bool,
-    /// It verifies global functions that nothing calls; `None` if the release is not known.
-    pub verifies_uncalled: Option<bool>,
-}
+pub struct Verifier(Features);
 
-/// The releases from which on it holds; see the fields of [`Verifier`].
+/// The releases from which on it holds; see [`Feature`].
 mod since {
     use super::Since;
 
@@ -60,35 +99,53 @@ mod since {
 
 impl Verifier {
     /// What is known whatever the release.
-    pub const UNKNOWN: Self = Self {
-        tracks_narrow_spills: false,
-        tracks_stored_immediates: false,
-        spills_zeros: false,
-        compares_ranges: false,
-        names_spills: false,
-        narrows_fills: false,
-        knows_function_addresses: false,
-        tracks_negation: false,
-        tracks_division: false,
-        tracks_byte_swaps: false,
-        verifies_uncalled: None,
-    };
+    pub const UNKNOWN: Self = Self(Features(0));
 
     /// The verifier of a release.
     pub fn of(release: Option<Release>) -> Self {
         let Some(release) = release else { return Self::UNKNOWN };
-        Self {
-            tracks_narrow_spills: since::TRACKS_NARROW_SPILLS.holds_for(release),
-            tracks_stored_immediates: since::TRACKS_STORED_IMMEDIATES.holds_for(release),
-            spills_zeros: since::SPILLS_ZEROS.holds_for(release),
-            compares_ranges: since::COMPARES_RANGES.holds_for(release),
-            names_spills: since::NAMES_SPILLS.holds_for(release),
-            narrows_fills: since::NARROWS_FILLS.holds_for(release),
-            knows_function_addresses: since::KNOWS_FUNCTION_ADDRESSES.holds_for(release),
-            tracks_negation: since::TRACKS_NEGATION.holds_for(release),
-            tracks_division: since::TRACKS_DIVISION.holds_for(release),
-            tracks_byte_swaps: since::TRACKS_BYTE_SWAPS.holds_for(release),
-            verifies_uncalled: Some(!since::SKIPS_UNCALLED.holds_for(release)),
-        }
+        let holds = Feature::OF_RELEASES.iter().filter(|it| it.1.holds_for(release));
+        holds.fold(Self::UNKNOWN.with(Feature::IsKnown), |all, it| all.with(it.0))
+    }
+
+    /// It with a feature.
+    #[must_use]
+    pub const fn with(self, feature: Feature) -> Self {
+        Self(Features(self.0.0 | 1 << feature as u16))
+    }
+
+    /// It without a feature.
+    #[must_use]
+    pub const fn without(self, feature: Feature) -> Self {
+        Self(Features(self.0.0 & !(1 << feature as u16)))
+    }
+
+    /// Whether it has the same of some features as another.
+    pub fn agrees_on(self, features: Features, other: Self) -> bool {
+        (self.0.0 ^ other.0.0) & features.0 == 0
+    }
+}
+
+/// A verifier, and which of its features made a difference so far.
+#[derive(Debug)]
+pub(super) struct Consulted {
+    verifier: Verifier,
+    consulted: Cell<Features>,
+}
+
+impl Consulted {
+    pub(super) fn new(verifier: Verifier) -> Self {
+        Self { verifier, consulted: Cell::default() }
+    }
+
+    /// Whether the verifier has a feature. To be asked only where that makes a difference.
+    pub(super) fn has(&self, feature: Feature) -> bool {
+        self.consulted.set(Features(self.consulted.get().0 | 1 << feature as u16));
+        self.verifier.0.has(feature)
+    }
+
+    /// The features that were asked for.
+    pub(super) fn features(&self) -> Features {
+        self.consulted.get()
     }
 }

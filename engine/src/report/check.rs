@@ -6,9 +6,20 @@ use super::reaching::{self, Reaching};
 use super::records::Records;
 use super::verdict::{Effect, Finding, ProgramVerdict, Verdict, Verdicts};
 use super::world::{Externs, World};
-use crate::batch::{Aspect, Classes, Folded, Run};
+use crate::batch::{Aspect, Classes, Run};
 use crate::depend::Survey;
 use crate::object::{Object, Program, Reloc};
+use crate::resolve::Outcome;
+
+/// An entry program.
+pub(super) struct Entry {
+    /// Its number.
+    pub(super) program: usize,
+    /// Numbers of it and the functions that it is loaded with.
+    pub(super) linked: Vec<usize>,
+    /// Number of the fold of the records that it is loaded with.
+    pub(super) fold: usize,
+}
 
 /// Judges every entry program of object number `number` on the kernels of a run.
 ///
@@ -26,44 +37,50 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, world: &World, number: 
     let programs = object.programs();
     let is_on = |program: &Program<'_>| world.roles.loads_unasked(program);
     let autoloaded = |reloc: &Reloc<'_>| reloc.program.and_then(|it| programs.get(it)).is_none_or(is_on);
-    let entries = || programs.iter().enumerate().filter(|(_, it)| !it.is_subprogram);
-    let shared = run.fold(number, autoloaded);
-    let own: Vec<_> = entries()
-        .map(|(program, it)| {
-            let is_alone = !is_on(it) && has_records(object, program);
-            is_alone.then(|| run.fold(number, |reloc| autoloaded(reloc) || reloc.program == Some(program)))
-        })
-        .collect();
-    let mut classes = shared.classes(Aspect::Verdict);
-    for folded in own.iter().flatten() {
-        classes.split_by(&folded.classes(Aspect::Verdict));
+    // The first is the one that the autoloaded programs share.
+    let mut folds = vec![run.fold(number, autoloaded)];
+    let of_program = |(program, it): (usize, &Program<'_>)| {
+        let is_alone = !is_on(it) && has_records(object, program);
+        if is_alone {
+            folds.push(run.fold(number, |reloc| autoloaded(reloc) || reloc.program == Some(program)));
+        }
+        let fold = if is_alone { folds.len() - 1 } else { 0 };
+        Entry { program, linked: object.linked_functions(program), fold }
+    };
+    let entries: Vec<Entry> =
+        programs.iter().enumerate().filter(|(_, it)| !it.is_subprogram).map(of_program).collect();
+    let mut classes = Classes::none(run.kernel_count());
+    for folded in &folds {
+        classes.join(&folded.classes(Aspect::Verdict));
     }
     let needs = survey.map(|it| Needs::of(object, it, number)).unwrap_or_default();
     for answered in needs.telling() {
         classes.split_by_numbers(&answered.answer_of);
     }
-    let reaching = Reaching::of(object, Externs::of(object, survey, number), world);
-    split_by_paths(&mut classes, &reaching, &shared, &own, entries().map(|it| it.0));
-    let linked: Vec<Vec<usize>> = entries().map(|(program, _)| object.linked_functions(program)).collect();
+    let mut reaching = Reaching::of(object, Externs::of(object, survey, number), world);
     let drifting = Drifting::of(run, object, number);
-    if !drifting.is_empty() {
-        let of_entries = || entries().map(|it| it.0).zip(&own).zip(&linked);
-        let of_shared = of_entries().filter(|((_, own), _)| own.is_none());
-        let programs = of_shared.map(|((program, _), linked)| (program, linked.as_slice()));
-        classes.split_by_numbers(&drifting.numbers(&reaching, &shared, programs));
-        for ((program, own), linked) in of_entries() {
-            if let Some(own) = own {
-                let programs = std::iter::once((program, linked.as_slice()));
-                classes.split_by_numbers(&drifting.numbers(&reaching, own, programs));
-            }
+    let mut suspects = Vec::new();
+    for (fold, folded) in folds.iter().enumerate() {
+        let (poisoned, looked) = (folded.poisoned(), drifting.look(folded));
+        for entry in entries.iter().filter(|it| it.fold == fold) {
+            let function_of = |record: &usize| object.relocs().get(*record).and_then(|it| it.program);
+            let is_own = |record: &&usize| function_of(record).is_some_and(|it| entry.linked.contains(&it));
+            let asked = poisoned.iter().chain(&looked.records).filter(is_own);
+            reaching.will_ask(entry.program, asked.copied());
         }
+        suspects.push(looked);
+    }
+    reaching::split(&mut classes, &reaching, &folds, &entries);
+    let drifts = folds.iter().zip(&suspects).enumerate().filter(|(_, (_, it))| !it.records.is_empty());
+    for (fold, (folded, suspects)) in drifts {
+        let of_fold = entries.iter().filter(|it| it.fold == fold);
+        classes.split_by_numbers(&drifting.numbers(&reaching, folded, suspects, of_fold));
     }
     let by_class = classes.first.iter().map(|&kernel| {
-        let of_shared = shared.on(kernel);
-        let verdicts = entries().zip(&own).zip(&linked).map(|(((program, _), own), linked)| {
-            let of_own = own.as_ref().map(|it| it.on(kernel));
-            let outcomes = of_own.as_ref().unwrap_or(&of_shared);
-            let mut this = ProgramVerdict::new(program);
+        let outcomes: Vec<Vec<&Outcome>> = folds.iter().map(|it| it.on(kernel)).collect();
+        let verdicts = entries.iter().map(|entry| {
+            let outcomes = outcomes.get(entry.fold).map_or(&[][..], Vec::as_slice);
+            let mut this = ProgramVerdict::new(entry.program);
             if let Some(refusal) = object.refused() {
                 this.add(Finding {
                     code: "object-refused",
@@ -74,10 +91,10 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, world: &World, number: 
                     message: format!("libbpf would not open the object: {refusal}"),
                 });
             }
-            let reached = reaching.judge(program, outcomes, kernel);
-            Records { run, object, kernel, outcomes, reached: &reached }.judge(&mut this, linked);
-            drifting.judge(&mut this, &reaching, linked, outcomes, kernel);
-            needs.judge(&mut this, linked, kernel, &reached);
+            let reached = reaching.judge(entry.program, outcomes, kernel);
+            Records { run, object, kernel, outcomes, reached: &reached }.judge(&mut this, &entry.linked);
+            drifting.judge(&mut this, &reaching, &entry.linked, outcomes, kernel);
+            needs.judge(&mut this, &entry.linked, kernel, &reached);
             this.assumptions.sort();
             this.assumptions.dedup();
             this
@@ -86,42 +103,6 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, world: &World, number: 
     });
     let by_class = by_class.collect();
     Verdicts { classes, by_class }
-}
-
-/// Splits kernels on which paths of a program may differ, if something is in question about it on any of them.
-fn split_by_paths(
-    classes: &mut Classes,
-    reaching: &Reaching<'_, '_>,
-    shared: &Folded<'_>,
-    own: &[Option<Folded<'_>>],
-    entries: impl Iterator<Item = usize>,
-) {
-    let of_classes: Vec<_> =
-        classes.first.iter().map(|&kernel| (kernel, shared.on(kernel), reaching.symbols(kernel))).collect();
-    let mut of_shared = Vec::new();
-    let mut asked = Vec::new();
-    let mut parts = Vec::new();
-    for (program, own) in entries.zip(own) {
-        let is_asked = of_classes.iter().any(|(kernel, outcomes, symbols)| match own {
-            Some(own) => reaching.is_in_question(program, &own.on(*kernel), symbols),
-            None => reaching.is_in_question(program, outcomes, symbols),
-        });
-        if is_asked {
-            asked.push(program);
-            match own {
-                Some(own) => parts.push(reaching::split(reaching, own, &[program])),
-                None => of_shared.push(program),
-            }
-        }
-    }
-    if asked.is_empty() {
-        return;
-    }
-    parts.push(reaching::split(reaching, shared, &of_shared));
-    for part in &parts {
-        classes.split_by(part);
-    }
-    classes.split_by_numbers(&reaching.numbers(&asked, classes.of.len()));
 }
 
 fn has_records(object: &Object<'_>, program: usize) -> bool {

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 
 use hashbrown::HashMap;
 
-use super::reaching::{Found, Reaching};
+use super::check::Entry;
+use super::reaching::Reaching;
 use super::verdict::{Effect, Finding, ProgramVerdict, Verdict};
 use crate::batch::{Folded, Run};
 use crate::btf::TypeId;
 use crate::drift::{Drift, Watch};
-use crate::format::insn::Insn;
 use crate::object::Object;
 use crate::resolve::{Decision, Outcome};
 
@@ -26,35 +26,58 @@ pub(super) struct Drifting<'a, 'r> {
     known: RefCell<HashMap<Key, Option<Drift>>>,
 }
 
+/// What may drift, if paths lead there.
+#[derive(Debug)]
+pub(super) struct Suspects {
+    /// Numbers of records, ascending.
+    pub(super) records: Vec<usize>,
+    /// By kernel: whether there is one on it.
+    kernels: Vec<bool>,
+}
+
 impl<'a, 'r> Drifting<'a, 'r> {
     pub(super) fn of(run: &'a Run<'r>, object: &'a Object<'r>, number: usize) -> Self {
         Self { run, object, number, watch: Watch::new(object), known: RefCell::default() }
     }
 
-    /// Whether there is nothing to look at.
-    pub(super) fn is_empty(&self) -> bool {
-        self.watch.is_empty()
+    /// Looks for drifts on any kernel.
+    pub(super) fn look(&self, folded: &Folded<'_>) -> Suspects {
+        let records = self.watch.records();
+        let drifts = |record: usize, kernel: usize| match folded.outcome(record, kernel) {
+            Some(Outcome::Decided(decision)) => self.drift(record, decision, kernel).is_some(),
+            _ => false,
+        };
+        let mut is_drifting = vec![false; self.run.kernel_count()];
+        let mut drifting = Vec::new();
+        for &record in &records {
+            let mut drifts_somewhere = false;
+            for (kernel, is_drifting) in is_drifting.iter_mut().enumerate() {
+                if drifts(record, kernel) {
+                    (*is_drifting, drifts_somewhere) = (true, true);
+                }
+            }
+            if drifts_somewhere {
+                drifting.push(record);
+            }
+        }
+        Suspects { records: drifting, kernels: is_drifting }
     }
 
-    /// By kernel: a number that kernels share on which the same drifts are found in `programs`, each with the functions
-    /// that it is loaded with. `folded`: with those programs switched on.
+    /// By kernel: a number that kernels share on which the same drifts are found in `programs`, which are
+    /// loaded with the records of `folded`. `suspects`: of the same.
     pub(super) fn numbers<'p>(
         &self,
         reaching: &Reaching<'_, '_>,
         folded: &Folded<'_>,
-        programs: impl Iterator<Item = (usize, &'p [usize])> + Clone,
+        suspects: &Suspects,
+        programs: impl Iterator<Item = &'p Entry> + Clone,
     ) -> Vec<u32> {
-        let records = self.watch.records();
         let mut numbers: HashMap<Vec<(usize, usize, Drift)>, u32> = HashMap::new();
-        let of_kernel = |kernel| {
-            let may_drift = records.iter().any(|&record| match folded.outcome(record, kernel) {
-                Some(Outcome::Decided(decision)) => self.drift(record, decision, kernel).is_some(),
-                _ => false,
-            });
+        let of_kernel = |(kernel, is_drifting): (usize, &bool)| {
             let mut found = Vec::new();
-            if may_drift {
+            if *is_drifting {
                 let outcomes = folded.on(kernel);
-                for (program, linked) in programs.clone() {
+                for &Entry { program, ref linked, .. } in programs.clone() {
                     let drifts = self.of_program(reaching, program, linked, &outcomes, kernel);
                     found.extend(drifts.into_iter().map(|(record, drift)| (program, record, drift)));
                 }
@@ -62,7 +85,7 @@ impl<'a, 'r> Drifting<'a, 'r> {
             let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
             *numbers.entry(found).or_insert(next)
         };
-        (0..self.run.kernel_count()).map(of_kernel).collect()
+        suspects.kernels.iter().enumerate().map(of_kernel).collect()
     }
 
     /// Adds what bears on a program that is loaded with the functions `linked`. `outcomes`: of all records.
@@ -86,6 +109,12 @@ impl<'a, 'r> Drifting<'a, 'r> {
         }
     }
 
+    /// Whether a record is in one of some functions.
+    fn is_in(&self, record: usize, linked: &[usize]) -> bool {
+        let program = self.object.relocs().get(record).and_then(|it| it.program);
+        program.is_some_and(|it| linked.contains(&it))
+    }
+
     /// The drifts in a program's functions that its paths get to.
     fn of_program(
         &self,
@@ -95,23 +124,12 @@ impl<'a, 'r> Drifting<'a, 'r> {
         outcomes: &[&Outcome],
         kernel: usize,
     ) -> Vec<(usize, Drift)> {
-        let relocs = self.object.relocs();
-        let is_own =
-            |record: &usize| relocs.get(*record)?.program.map(|it| linked.contains(&it)).filter(|it| *it);
         let of_record = |record: usize| {
-            is_own(&record)?;
+            let record = Some(record).filter(|it| self.is_in(*it, linked))?;
             let Outcome::Decided(decision) = outcomes.get(record)? else { return None };
             let drift = self.drift(record, decision, kernel)?;
-            // Were it poisoned, would that be seen? Programs choose between forms of a read by release.
-            let poisoned = Outcome::Decided(Decision {
-                poisoned: true,
-                insn: Insn::POISON.encode(self.object.endian()).into_iter().collect(),
-                ..decision.clone()
-            });
-            let mut outcomes = outcomes.to_vec();
-            *outcomes.get_mut(record)? = &poisoned;
-            let reached = reaching.judge(program, &outcomes, kernel);
-            matches!(reached.record(record), Some(Found::Live { .. })).then_some((record, drift))
+            // Programs choose between forms of a read by release.
+            reaching.is_live(program, record, outcomes, kernel).then_some((record, drift))
         };
         self.watch.records().into_iter().filter_map(of_record).collect()
     }

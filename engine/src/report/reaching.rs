@@ -1,15 +1,18 @@
 //! Which poisoned instructions of an object's programs are reached, class of kernels by class of kernels.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
+use super::check::Entry;
 use super::world::{Externs, World};
-use crate::batch::{Folded, Run};
+use crate::batch::{Classes, Folded, Run};
 use crate::depend::Survey;
-use crate::object::{Object, SourceLine};
-use crate::reach::{Path, Program, Reach, Source, Symbol, Verifier};
+use crate::object::{ExternKind, Object, SourceLine};
+use crate::reach::{Features, Path, Program, Reach, Source, Symbol, Thresholds, Verifier};
 use crate::resolve::Outcome;
 
 /// How the verifier gets to a poisoned instruction, or what keeps it from there.
@@ -54,7 +57,9 @@ pub fn routes(
     let reaching = Reaching::of(object, Externs::of(object, survey, number), world);
     let symbols = reaching.symbols(kernel);
     let Some(linked) = reaching.program(program) else { return Vec::new() };
-    let (records, reached) = linked.judge(&outcomes, &symbols, reaching.verifier(kernel));
+    let is_poisoned = |record: &usize| matches!(outcomes.get(*record), Some(Outcome::Decided(it)) if it.poisoned);
+    let asked: Vec<usize> = linked.records().filter(is_poisoned).collect();
+    let (records, reached) = linked.judge(&outcomes, &symbols, reaching.verifier(kernel), &asked);
     let of_record = |(record, reach): (usize, &Reach)| {
         let stop = |slot: usize, is_decided: bool, sources: &[Source]| {
             let line = reaching.line(linked, slot)?;
@@ -80,7 +85,7 @@ pub fn routes(
         };
         Route { record, is_reached, stops, assumed }
     };
-    records.into_iter().zip(&reached.poisoned).map(of_record).collect()
+    records.into_iter().zip(&reached.asked).map(of_record).collect()
 }
 
 /// What a branch depends on, in words.
@@ -113,17 +118,19 @@ fn said_of(
     }
 }
 
-/// The answers for one program.
-#[derive(Debug, Default)]
+/// The answers for one program on kernels on which its paths are the same.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reached {
-    /// By record that is poisoned.
-    records: HashMap<usize, Found>,
+    /// By record that was asked about.
+    records: BTreeMap<usize, Found>,
     /// By extern that is missing and called: the worst of its calls.
-    calls: HashMap<usize, Found>,
+    calls: BTreeMap<usize, Found>,
+    /// Features of the verifier that made a difference.
+    features: Features,
 }
 
 /// Whether an instruction is reached, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Found {
     /// It is not, because of branches at these lines.
     Dead { guards: Vec<String>, assumed: Vec<String> },
@@ -153,14 +160,35 @@ pub(super) struct Reaching<'a, 'r> {
     world: &'a World,
     /// By program: linked when it is first asked about.
     programs: Vec<OnceCell<Program<'r>>>,
-    known: RefCell<HashMap<Key, Rc<Reached>>>,
+    /// By program: records that are asked about on some kernel, ascending.
+    asked: Vec<Vec<usize>>,
+    /// By program: which values of the configuration its paths tell apart.
+    thresholds: RefCell<HashMap<usize, Known<Thresholds>>>,
+    known: RefCell<HashMap<Key, Known<Reached>>>,
+}
+
+/// Answers with the verifiers that they were found out for.
+type Known<T> = SmallVec<[(Verifier, Rc<T>); 2]>;
+
+/// The answer for a verifier, which is that for all others that agree on the features that made a difference.
+fn known_for<T>(
+    known: &mut Known<T>,
+    verifier: Verifier,
+    features: fn(&T) -> Features,
+    find_out: impl FnOnce() -> T,
+) -> Rc<T> {
+    if let Some((_, known)) = known.iter().find(|it| it.0.agrees_on(features(&it.1), verifier)) {
+        return Rc::clone(known);
+    }
+    let found = Rc::new(find_out());
+    known.push((verifier, Rc::clone(&found)));
+    found
 }
 
 /// What the answers for a program depend on.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     program: usize,
-    verifier: Verifier,
     symbols: Vec<Symbol>,
     outcomes: Vec<u8>,
 }
@@ -168,7 +196,19 @@ struct Key {
 impl<'a, 'r> Reaching<'a, 'r> {
     pub(super) fn of(object: &'a Object<'r>, externs: Externs<'a, 'r>, world: &'a World) -> Self {
         let programs = object.programs().iter().map(|_| OnceCell::new()).collect();
-        Self { object, externs, world, programs, known: RefCell::default() }
+        let asked = vec![Vec::new(); object.programs().len()];
+        let (thresholds, known) = Default::default();
+        Self { object, externs, world, programs, asked, thresholds, known }
+    }
+
+    /// Says which records of a program anybody will ask about on any kernel, so that paths that are the same on many
+    /// kernels are followed once.
+    pub(super) fn will_ask(&mut self, program: usize, records: impl Iterator<Item = usize>) {
+        if let Some(asked) = self.asked.get_mut(program) {
+            asked.extend(records);
+            asked.sort_unstable();
+            asked.dedup();
+        }
     }
 
     fn program(&self, program: usize) -> Option<&Program<'r>> {
@@ -193,6 +233,12 @@ impl<'a, 'r> Reaching<'a, 'r> {
         self.world.kernels.get(kernel).map_or(Verifier::UNKNOWN, super::world::Known::verifier)
     }
 
+    /// Whether something may be in question about a program on some kernel.
+    pub(super) fn may_be_asked(&self, program: usize) -> bool {
+        let may_miss = |it: &crate::object::Extern<'_>| it.is_weak && it.kind == ExternKind::Kfunc;
+        self.asked.get(program).is_some_and(|it| !it.is_empty()) || self.object.externs().iter().any(may_miss)
+    }
+
     /// Whether something is in question about a program.
     pub(super) fn is_in_question(&self, program: usize, outcomes: &[&Outcome], symbols: &[Symbol]) -> bool {
         // Linking a program takes longer than a look at the records.
@@ -208,17 +254,20 @@ impl<'a, 'r> Reaching<'a, 'r> {
     }
 
     /// By kernel: a number that kernels share of which the same is known, as far as some programs ask.
-    pub(super) fn numbers(&self, programs: &[usize], kernels: usize) -> Vec<u32> {
-        let mut asked: Vec<usize> =
-            programs.iter().filter_map(|it| self.program(*it)).flat_map(|it| it.externs().to_vec()).collect();
-        asked.sort_unstable();
-        asked.dedup();
-        let mut known: HashMap<(Verifier, Vec<Symbol>), u32> = HashMap::new();
+    fn numbers(&self, programs: &[&Entry], kernels: usize) -> Vec<u32> {
+        let has_externs = |it: &usize| self.program(*it).is_some_and(|it| !it.externs().is_empty());
+        let programs: Vec<usize> = programs.iter().map(|it| it.program).filter(has_externs).collect();
+        // Many kernels have the same symbols.
+        let mut seen: HashMap<(Verifier, Vec<Symbol>), u32> = HashMap::new();
+        let mut known: HashMap<(Verifier, Vec<Vec<Symbol>>), u32> = HashMap::new();
         let of_kernel = |kernel| {
-            let symbols = if asked.is_empty() { Vec::new() } else { self.symbols(kernel) };
-            let symbols = asked.iter().filter_map(|it| symbols.get(*it).cloned()).collect();
-            let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
-            *known.entry((self.verifier(kernel), symbols)).or_insert(next)
+            let verifier = self.verifier(kernel);
+            let symbols = if programs.is_empty() { Vec::new() } else { self.symbols(kernel) };
+            *seen.entry((verifier, symbols)).or_insert_with_key(|(verifier, symbols)| {
+                let of_program = |it: &usize| self.told_apart(*it, *verifier, symbols);
+                let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+                *known.entry((*verifier, programs.iter().map(of_program).collect())).or_insert(next)
+            })
         };
         (0..kernels).map(of_kernel).collect()
     }
@@ -228,46 +277,86 @@ impl<'a, 'r> Reaching<'a, 'r> {
         Program::write_key(self.object, record, outcome, bytes);
     }
 
-    /// What is reached of a program on a kernel.
+    /// What is reached of a program on a kernel; nothing is found out if nothing is in question about it there.
     pub(super) fn judge(&self, program: usize, outcomes: &[&Outcome], kernel: usize) -> Rc<Reached> {
         let symbols = self.symbols(kernel);
-        let Some(linked) = self.program(program).filter(|_| self.is_in_question(program, outcomes, &symbols))
-        else {
-            return Rc::default();
+        match self.is_in_question(program, outcomes, &symbols) {
+            true => self.follow(program, outcomes, kernel, &symbols),
+            false => Rc::default(),
+        }
+    }
+
+    /// Whether a path of a program leads to a record on a kernel.
+    pub(super) fn is_live(&self, program: usize, record: usize, outcomes: &[&Outcome], kernel: usize) -> bool {
+        let reached = self.follow(program, outcomes, kernel, &self.symbols(kernel));
+        matches!(reached.record(record), Some(Found::Live { .. }))
+    }
+
+    /// What a program's paths depend on of a kernel's symbols: those that it refers to, and of values of the
+    /// configuration no more than it looks at. By extern.
+    fn told_apart(&self, program: usize, verifier: Verifier, symbols: &[Symbol]) -> Vec<Symbol> {
+        let Some(linked) = self.program(program).filter(|it| !it.externs().is_empty()) else {
+            return Vec::new();
         };
+        let of_program = |(number, symbol): (usize, &Symbol)| match linked.externs().contains(&number) {
+            true => symbol.clone(),
+            false => Symbol::Present,
+        };
+        let symbols: Vec<Symbol> = symbols.iter().enumerate().map(of_program).collect();
+        if !symbols.iter().any(|it| matches!(it, Symbol::Value(_) | Symbol::Between(..))) {
+            return symbols;
+        }
+        let mut thresholds = self.thresholds.borrow_mut();
+        let known = thresholds.entry(program).or_default();
+        let found = known_for(known, verifier, |it| it.features, || linked.thresholds(verifier));
+        found.stand_ins(symbols, self.object.endian())
+    }
+
+    fn follow(
+        &self,
+        program: usize,
+        outcomes: &[&Outcome],
+        kernel: usize,
+        symbols: &[Symbol],
+    ) -> Rc<Reached> {
+        let Some(linked) = self.program(program) else { return Rc::default() };
         let mut bytes = Vec::new();
         for record in linked.records() {
             if let Some(outcome) = outcomes.get(record) {
                 self.write_key(record, outcome, &mut bytes);
             }
         }
-        let of_program = |(number, symbol): (usize, &Symbol)| match linked.externs().contains(&number) {
-            true => symbol.clone(),
-            false => Symbol::Present,
-        };
-        let symbols: Vec<Symbol> = symbols.iter().enumerate().map(of_program).collect();
         let verifier = self.verifier(kernel);
-        let key = Key { program, verifier, symbols, outcomes: bytes };
-        if let Some(known) = self.known.borrow().get(&key) {
-            return Rc::clone(known);
-        }
-        let (records, reached) = linked.judge(outcomes, &key.symbols, verifier);
-        let mut this = Reached::default();
-        for (record, reach) in records.into_iter().zip(&reached.poisoned) {
-            this.records.insert(record, self.found(linked, &key.symbols, reach));
-        }
+        let symbols = self.told_apart(program, verifier, symbols);
+        let mut known = self.known.borrow_mut();
+        let known = known.entry(Key { program, symbols: symbols.clone(), outcomes: bytes }).or_default();
+        let find_out = || self.find_out(program, linked, outcomes, &symbols, verifier);
+        known_for(known, verifier, |it| it.features, find_out)
+    }
+
+    fn find_out(
+        &self,
+        program: usize,
+        linked: &Program<'_>,
+        outcomes: &[&Outcome],
+        symbols: &[Symbol],
+        verifier: Verifier,
+    ) -> Reached {
+        let asked = self.asked.get(program).map_or(&[][..], Vec::as_slice);
+        let (records, reached) = linked.judge(outcomes, symbols, verifier, asked);
+        let found = |reach: &Reach| self.found(linked, symbols, reach);
+        let records = records.into_iter().zip(&reached.asked).map(|(record, reach)| (record, found(reach)));
+        let mut calls: BTreeMap<usize, Found> = BTreeMap::new();
         for (_, symbol, reach) in &reached.calls {
-            let found = self.found(linked, &key.symbols, reach);
-            match this.calls.get_mut(symbol) {
+            let found = found(reach);
+            match calls.get_mut(symbol) {
                 Some(worst) if worst.rank() >= found.rank() => {}
                 _ => {
-                    this.calls.insert(*symbol, found);
+                    calls.insert(*symbol, found);
                 }
             }
         }
-        let this = Rc::new(this);
-        self.known.borrow_mut().insert(key, Rc::clone(&this));
-        this
+        Reached { records: records.collect(), calls, features: reached.features }
     }
 
     fn found(&self, program: &Program<'_>, symbols: &[Symbol], reach: &Reach) -> Found {
@@ -348,14 +437,40 @@ fn show(line: &SourceLine<'_>) -> String {
     format!("{file}:{}", line.line)
 }
 
-/// Numbers of kernels as the paths of `programs` tell them apart, from the outcomes of their records.
+/// Splits kernels on which something else is reached of programs. `folds`: of the records that they are loaded with.
 pub(super) fn split(
+    classes: &mut Classes,
     reaching: &Reaching<'_, '_>,
-    folded: &Folded<'_>,
-    programs: &[usize],
-) -> crate::batch::Classes {
-    let mut records: Vec<usize> = programs.iter().flat_map(|it| reaching.records(*it)).collect();
-    records.sort_unstable();
-    records.dedup();
-    folded.classes_by(&records, |record, outcome, bytes| reaching.write_key(record, outcome, bytes))
+    folds: &[Folded<'_>],
+    entries: &[Entry],
+) {
+    let asked: Vec<&Entry> = entries.iter().filter(|it| reaching.may_be_asked(it.program)).collect();
+    if asked.is_empty() {
+        return;
+    }
+    // First by all that paths depend on, then by what came of it.
+    let mut finer = classes.clone();
+    for (fold, folded) in folds.iter().enumerate() {
+        let of_fold = asked.iter().filter(|it| it.fold == fold);
+        let mut records: Vec<usize> = of_fold.flat_map(|it| reaching.records(it.program)).collect();
+        records.sort_unstable();
+        records.dedup();
+        finer.split_by(&folded.classes_by(&records, |record, outcome, bytes| {
+            reaching.write_key(record, outcome, bytes);
+        }));
+    }
+    finer.split_by_numbers(&reaching.numbers(&asked, classes.of.len()));
+    let mut known: HashMap<Vec<Rc<Reached>>, u32> = HashMap::new();
+    let of_class = |&kernel: &usize| {
+        let outcomes: Vec<Vec<&Outcome>> = folds.iter().map(|it| it.on(kernel)).collect();
+        let of_entry = |entry: &&Entry| {
+            let outcomes = outcomes.get(entry.fold).map_or(&[][..], Vec::as_slice);
+            reaching.judge(entry.program, outcomes, kernel)
+        };
+        let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        *known.entry(asked.iter().map(of_entry).collect()).or_insert(next)
+    };
+    let of_class: Vec<u32> = finer.first.iter().map(of_class).collect();
+    let of_kernel = |class: &Option<u32>| class.and_then(|it| of_class.get(it as usize)).copied().unwrap_or(0);
+    classes.split_by_numbers(&finer.of.iter().map(of_kernel).collect::<Vec<_>>());
 }

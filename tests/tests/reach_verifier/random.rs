@@ -63,7 +63,7 @@ impl Linked {
             insns: &insns,
             records: &records,
             live: &self.image.live_registers(),
-            poisoned: &[mark],
+            asked: &[mark],
             constants: &[],
             symbols: &[],
             is_function: &[],
@@ -71,7 +71,7 @@ impl Linked {
             endian: Endian::Little,
             verifier,
         };
-        judge(&question).poisoned.remove(0)
+        judge(&question).asked.remove(0)
     }
 }
 
