@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use btfleet_engine::dialect::Release;
 use btfleet_engine::format::Endian;
 use btfleet_engine::format::insn::Insn as Decoded;
 use btfleet_engine::object::Object;
-use btfleet_engine::dialect::Release;
 use btfleet_engine::reach::{Feature, Image, Question, Reach, Verifier, judge};
 use btfleet_tests::build::{ByteOrder, Insn, ObjectBuilder, Width};
 
@@ -16,7 +16,7 @@ const POISON: Insn = Insn { code: 0x85, dst: 0, src: 0, off: 0, imm: 195_896_080
 
 /// One that does all that is known of.
 fn newest() -> Verifier {
-    Verifier::of(Some(Release::new(99, 0, 0)))
+    Verifier::of(Some(Release { major: 99, minor: 0, patch: 0 }))
 }
 
 /// Whether the first poisoned instruction of a program is reached. `functions`: called by their number from 0.

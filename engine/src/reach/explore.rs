@@ -366,7 +366,8 @@ impl<'q> Explorer<'q> {
     pub(super) fn result(&self, joined: &Self) -> Reached {
         let (turns, looks) = (Cell::new(TURNS_MAX), Cell::new(GUARDS_MAX));
         let ways = OnceCell::new();
-        let dead = |of: &Self, slot: usize| Reach::Dead(of.guards(slot, ways.get_or_init(|| of.ways()), &looks));
+        let dead =
+            |of: &Self, slot: usize| Reach::Dead(of.guards(slot, ways.get_or_init(|| of.ways()), &looks));
         let may_be = Path { steps: Vec::new(), is_proved: false, start: 0, only_before_6_8: false };
         let reach = |slot: usize| match self.reach_of(slot, &turns) {
             Some(reach) => reach,

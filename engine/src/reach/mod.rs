@@ -43,7 +43,7 @@ use crate::format::insn::Insn;
 /// Steps that a program may take on paths of their own, and on joined ones.
 const STEPS_MAX: usize = 200_000;
 /// Steps on paths of their own for each slot, before joined ones are tried. Most of what is asked about is found in them.
-const STEPS_FIRST: usize = 2;
+const STEPS_FIRST: usize = 1;
 /// States that are told apart at one instruction.
 const STATES_MAX: usize = 32;
 

@@ -138,21 +138,13 @@ struct Slot {
 }
 
 /// One call that is open.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) registers: [Value; REGISTERS],
     /// By number.
-    stack: SmallVec<[Slot; 4]>,
+    stack: Vec<Slot>,
     /// Where it goes on in the caller.
     pub(super) returns_to: usize,
-}
-
-impl Clone for Frame {
-    fn clone(&self) -> Self {
-        // As bytes: states are copied more often than anything else is done with them.
-        let stack = SmallVec::from_slice(&self.stack);
-        Self { registers: self.registers, stack, returns_to: self.returns_to }
-    }
 }
 
 impl Frame {
@@ -162,7 +154,7 @@ impl Frame {
         if let Some(top) = registers.get_mut(usize::from(R10)) {
             *top = Value::Stack { frame: number, low: 0, high: 0 };
         }
-        Self { registers, stack: SmallVec::new(), returns_to }
+        Self { registers, stack: Vec::new(), returns_to }
     }
 
     fn slot(&mut self, at: i64) -> Option<&mut Slot> {
@@ -444,11 +436,14 @@ impl State {
         let of_frame = |(this, other): (&Frame, &Frame)| {
             let registers = this.registers.iter().zip(&other.registers);
             let lost = registers.fold(0, |all, (this, other)| all | this.lost_in(other));
-            this.stack.iter().filter_map(|it| Some((it.at, it.spilled?))).fold(lost, |all, (at, (value, len))| {
-                let found = other.stack.iter().find(|it| it.at == at).and_then(|it| it.spilled);
-                let found = found.filter(|it| it.1 == len).map_or(Value::UNKNOWN, |it| it.0);
-                all | value.lost_in(&found)
-            })
+            this.stack.iter().filter_map(|it| Some((it.at, it.spilled?))).fold(
+                lost,
+                |all, (at, (value, len))| {
+                    let found = other.stack.iter().find(|it| it.at == at).and_then(|it| it.spilled);
+                    let found = found.filter(|it| it.1 == len).map_or(Value::UNKNOWN, |it| it.0);
+                    all | value.lost_in(&found)
+                },
+            )
         };
         self.frames.iter().zip(&other.frames).map(of_frame).fold(0, |all, it| all | it)
     }

@@ -57,7 +57,8 @@ pub fn routes(
     let reaching = Reaching::of(object, Externs::of(object, survey, number), world);
     let symbols = reaching.symbols(kernel);
     let Some(linked) = reaching.program(program) else { return Vec::new() };
-    let is_poisoned = |record: &usize| matches!(outcomes.get(*record), Some(Outcome::Decided(it)) if it.poisoned);
+    let is_poisoned =
+        |record: &usize| matches!(outcomes.get(*record), Some(Outcome::Decided(it)) if it.poisoned);
     let asked: Vec<usize> = linked.records().filter(is_poisoned).collect();
     let (records, reached) = linked.judge(&outcomes, &symbols, reaching.verifier(kernel), &asked);
     let of_record = |(record, reach): (usize, &Reach)| {
@@ -287,7 +288,13 @@ impl<'a, 'r> Reaching<'a, 'r> {
     }
 
     /// Whether a path of a program leads to a record on a kernel.
-    pub(super) fn is_live(&self, program: usize, record: usize, outcomes: &[&Outcome], kernel: usize) -> bool {
+    pub(super) fn is_live(
+        &self,
+        program: usize,
+        record: usize,
+        outcomes: &[&Outcome],
+        kernel: usize,
+    ) -> bool {
         let reached = self.follow(program, outcomes, kernel, &self.symbols(kernel));
         matches!(reached.record(record), Some(Found::Live { .. }))
     }
@@ -471,6 +478,7 @@ pub(super) fn split(
         *known.entry(asked.iter().map(of_entry).collect()).or_insert(next)
     };
     let of_class: Vec<u32> = finer.first.iter().map(of_class).collect();
-    let of_kernel = |class: &Option<u32>| class.and_then(|it| of_class.get(it as usize)).copied().unwrap_or(0);
+    let of_kernel =
+        |class: &Option<u32>| class.and_then(|it| of_class.get(it as usize)).copied().unwrap_or(0);
     classes.split_by_numbers(&finer.of.iter().map(of_kernel).collect::<Vec<_>>());
 }
