@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Relocate(RelocateArgs),
     /// Why a record or a program comes out as it does on one kernel, and what to do about it.
     Explain(ExplainArgs),
+    /// Programs as the kernel takes them in BPF_PROG_LOAD, with the CO-RE records that it applies itself.
+    CoreRelos(CoreRelosArgs),
     /// Kernels that these objects cannot tell apart, and the fewest kernels to boot that show every class.
     Classes(ClassesArgs),
     /// What changed between two kernels, as far as some objects depend on it or altogether.
@@ -115,6 +117,22 @@ pub(crate) struct RelocateArgs {
     /// Write into a directory that has files which no earlier run wrote; they stay as they are.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CoreRelosArgs {
+    /// BPF objects: files, directories, globs, or @LIST with one per line.
+    #[arg(required = true, value_name = "OBJ")]
+    pub(crate) objects: Vec<OsString>,
+    /// One JSON document; or the same in bytes that a loader can pass on as they are.
+    #[arg(long, value_enum, default_value_t = CoreRelosFormat::Json)]
+    pub(crate) format: CoreRelosFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CoreRelosFormat {
+    Json,
+    Bin,
 }
 
 #[derive(Debug, Subcommand)]

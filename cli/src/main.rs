@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod classes;
 mod compare;
+mod core_relos;
 mod diff;
 mod docs;
 mod explain;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Resolve(args) => resolve::run(args),
         Command::Relocate(args) => relocate::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::CoreRelos(args) => core_relos::run(args),
         Command::Classes(args) => classes::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Pack(args) => pack::run(&args.command),

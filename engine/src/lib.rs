@@ -86,6 +86,7 @@ pub mod matchers;
 pub mod object;
 pub mod pack;
 pub mod patch;
+pub mod prog_load;
 pub mod query;
 pub mod reach;
 pub mod relocate;

@@ -12,6 +12,7 @@ use crate::format::btf_ext::{CORE_RELO_LEN, FUNC_INFO_LEN, HEADER_LEN_CORE, HEAD
 #[derive(Debug)]
 pub(super) struct BtfExt<'data> {
     endian: Endian,
+    func_info: Vec<Block<'data>>,
     line_info: Vec<Block<'data>>,
     core_relo: Vec<Block<'data>>,
     core_part: Option<CorePart<'data>>,
@@ -47,9 +48,9 @@ pub(super) struct RawReloc {
     pub(super) kind: u32,
 }
 
-/// Line information of one ELF section.
+/// Function or line information of one ELF section.
 #[derive(Debug)]
-pub(super) struct LineBlock<'data> {
+pub(super) struct InfoBlock<'data> {
     pub(super) section: &'data [u8],
     block: Block<'data>,
 }
@@ -86,8 +87,7 @@ impl<'data> BtfExt<'data> {
         let sub = |at: usize, min_record: usize| {
             blocks(body, hdr_len, endian, field(at), field(at + 4), min_record)
         };
-        // Function information is checked like the rest, and not used here.
-        sub(8, FUNC_INFO_LEN)?;
+        let func_info = sub(8, FUNC_INFO_LEN)?;
         let line_info = sub(16, LINE_INFO_LEN)?;
         let core_relo = if hdr_len >= HEADER_LEN_CORE { sub(24, CORE_RELO_LEN)? } else { Vec::new() };
         let range = |at: usize| field(at)..field(at) + field(at + 4);
@@ -100,7 +100,7 @@ impl<'data> BtfExt<'data> {
                 .iter()
                 .any(|it| !it.is_empty() && it.start < core.end && core.start < it.end),
         });
-        Ok(Self { endian, line_info, core_relo, core_part })
+        Ok(Self { endian, func_info, line_info, core_relo, core_part })
     }
 
     pub(super) fn core_part(&self) -> Option<CorePart<'data>> {
@@ -112,10 +112,12 @@ impl<'data> BtfExt<'data> {
         &self.core_relo
     }
 
-    pub(super) fn line_blocks(&self, btf: &Btf<'data>) -> Vec<LineBlock<'data>> {
-        let block =
-            |block: &Block<'data>| LineBlock { section: btf.name(block.section_name_off), block: *block };
-        self.line_info.iter().map(block).collect()
+    pub(super) fn line_blocks(&self, btf: &Btf<'data>) -> Vec<InfoBlock<'data>> {
+        self.line_info.iter().map(|it| InfoBlock::new(btf, it)).collect()
+    }
+
+    pub(super) fn func_blocks(&self, btf: &Btf<'data>) -> Vec<InfoBlock<'data>> {
+        self.func_info.iter().map(|it| InfoBlock::new(btf, it)).collect()
     }
 }
 
@@ -226,7 +228,19 @@ impl<'data> Block<'data> {
     }
 }
 
-impl<'data> LineBlock<'data> {
+impl<'data> InfoBlock<'data> {
+    fn new(btf: &Btf<'data>, block: &Block<'data>) -> Self {
+        Self { section: btf.name(block.section_name_off), block: *block }
+    }
+
+    /// The first words of the records of the instructions from byte `start` to byte `end` of the section.
+    pub(super) fn within<const N: usize>(&self, start: u64, end: u64) -> Vec<[u32; N]> {
+        let off = |it: &[u32; N]| u64::from(it.first().copied().unwrap_or(0));
+        let words = self.block.words().skip_while(|it| off(it) < start);
+        // As libbpf: whatever comes after one that is behind the end is not looked at.
+        words.take_while(|it| off(it) < end).filter(|it| off(it) >= start).collect()
+    }
+
     /// The last record at or before `insn_off` that is not before the program's start. Records are sorted
     /// by offset in every file that a kernel accepts; in others the answer is some line of the program.
     pub(super) fn line_at(

@@ -35,7 +35,7 @@ use crate::format::btf_ext::RelocKind;
 use crate::format::insn::{INSN_LEN, class};
 use crate::query::{self, Question};
 use elf::Sections;
-use ext::{Block, BtfExt, LineBlock};
+use ext::{Block, BtfExt, InfoBlock};
 
 pub(crate) use ext::CorePart;
 pub(crate) use refs::{PSEUDO_CALL, PSEUDO_FUNC};
@@ -57,7 +57,9 @@ pub struct Object<'data> {
     core_part: Option<CorePart<'data>>,
     btf_ext_at: u64,
     shares_bytes: bool,
-    lines: Vec<LineBlock<'data>>,
+    btf_data: &'data [u8],
+    lines: Vec<InfoBlock<'data>>,
+    funcs: Vec<InfoBlock<'data>>,
     externs: Vec<Extern<'data>>,
     struct_ops: Vec<StructOps<'data>>,
     refused: Option<Refusal>,
@@ -117,6 +119,8 @@ pub struct Reloc<'data> {
     pub type_id: TypeId,
     /// Access string.
     pub access: &'data [u8],
+    /// Where it stands in the object's strings.
+    pub access_off: u32,
     /// Number of the record within its block, as libbpf's messages count.
     pub number: u32,
     /// What it asks by libbpf's rules, or why that cannot be told.
@@ -192,6 +196,7 @@ impl<'data> Object<'data> {
         let callees = calls::callees(&sections);
         let linked = links::places(&sections);
         let links = refs::Links::of(&sections);
+        let btf_data = sections.btf.unwrap_or_default();
         let Sections { code, programs, btf_ext_at, shares_bytes, text_elf, .. } = sections;
         let mut object = Self {
             file: data,
@@ -207,7 +212,9 @@ impl<'data> Object<'data> {
             core_part: ext.as_ref().and_then(BtfExt::core_part),
             btf_ext_at,
             shares_bytes,
+            btf_data,
             lines: Vec::new(),
+            funcs: Vec::new(),
             externs,
             struct_ops,
             refused,
@@ -215,6 +222,7 @@ impl<'data> Object<'data> {
         };
         if let (Some(btf), Some(ext)) = (object.btf.clone(), ext) {
             object.lines = ext.line_blocks(&btf);
+            object.funcs = ext.func_blocks(&btf);
             object.read_relocs(&btf, &ext);
         }
         object.shares_bytes |= object.core_part.is_some_and(|part| part.shares_bytes)
@@ -252,6 +260,7 @@ impl<'data> Object<'data> {
                     kind: RelocKind::from_raw(record.kind),
                     type_id,
                     access,
+                    access_off: record.access_str_off,
                     number,
                     question: query::parse(&Rules::LIBBPF, btf, type_id, access, record.kind),
                     root_slot: *root_slots.entry(type_id).or_insert(next_slot),
@@ -311,6 +320,27 @@ impl<'data> Object<'data> {
         let tail = section.data.get(reloc.insn_off as usize..).unwrap_or_default();
         let is_ldimm64 = tail.first() == Some(&crate::format::insn::LDIMM64);
         tail.get(..if is_ldimm64 { 2 * INSN_LEN } else { INSN_LEN }).unwrap_or_default()
+    }
+
+    /// Function information of a function, as `.BTF.ext` has it: offset in **bytes** within the section, FUNC.
+    pub(crate) fn func_info(&self, function: &Program<'data>) -> Vec<[u32; 2]> {
+        Self::info(&self.funcs, function)
+    }
+
+    /// Line information of a function, as `.BTF.ext` has it: offset in **bytes** within the section, file name, line,
+    /// line and column.
+    pub(crate) fn line_info(&self, function: &Program<'data>) -> Vec<[u32; 4]> {
+        Self::info(&self.lines, function)
+    }
+
+    fn info<const N: usize>(blocks: &[InfoBlock<'data>], function: &Program<'data>) -> Vec<[u32; N]> {
+        let block = blocks.iter().find(|it| it.section == function.section);
+        block.map_or_else(Vec::new, |it| it.within(function.offset, function.offset + function.len))
+    }
+
+    /// Its `.BTF` as it stands in the file; empty if there is none.
+    pub fn btf_data(&self) -> &'data [u8] {
+        self.btf_data
     }
 
     /// The bytes that it was read from.

@@ -25,8 +25,9 @@ pub enum Reference {
     Data(usize, i64),
     /// A symbol of the kernel: a number in [`Object::externs`].
     Extern(usize),
-    /// A map, or anything else whose address is that of a map.
-    Map,
+    /// A map, or anything else whose address is that of a map: a number in the symbol table, see
+    /// [`Object::symbol_name`].
+    Map(usize),
 }
 
 /// A section of data, which libbpf makes a map of.
@@ -84,6 +85,13 @@ impl<'data> Object<'data> {
     /// Sections of data that programs may refer to, in the order of the file.
     pub fn data_sections(&self) -> &[DataSection<'data>] {
         &self.links.data
+    }
+
+    /// The name of a symbol of the object; empty if it has none.
+    pub fn symbol_name(&self, symbol: usize) -> &'data [u8] {
+        let Links { endian, symbols, .. } = &self.links;
+        let found = symbols.symbol(SymbolIndex(symbol)).ok();
+        found.and_then(|it| symbols.symbol_name(*endian, it).ok()).unwrap_or_default()
     }
 
     /// Variables in sections of data, in the order of the symbol table.
@@ -156,7 +164,7 @@ impl<'data> Object<'data> {
             let function = self.function_at(text, value, i64::from(insn.imm) / 8);
             return function.map(Reference::Function);
         }
-        Some(Reference::Map)
+        Some(Reference::Map(rel.r_sym(*endian) as usize))
     }
 
     fn links_to_text(&self, elf: u16) -> bool {

@@ -115,7 +115,7 @@ impl Image {
     }
 
     /// The function that a reference leads to: its number in [`Image::functions`].
-    pub(super) fn callee(&self, reference: Option<Reference>) -> Option<usize> {
+    pub(crate) fn callee(&self, reference: Option<Reference>) -> Option<usize> {
         let Some(Reference::Function(program)) = reference else { return None };
         self.function_of.get(&program).copied()
     }

@@ -96,7 +96,7 @@ impl Explorer<'_> {
                 return self.question.image.callee(reference).map_or(Value::NonNull(0), Value::Function);
             }
             // The verifier knows that the address of a map is not null only for those that hold data.
-            Some(Reference::Map) => return Value::UNKNOWN,
+            Some(Reference::Map(_)) => return Value::UNKNOWN,
             None if insn.src == PSEUDO_FUNC => return Value::UNKNOWN,
             None => {}
         }

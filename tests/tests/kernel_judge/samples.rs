@@ -9,10 +9,10 @@ use btfleet_engine::dialect::Loader;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::btf::Kind;
 use btfleet_engine::kernel::Kernel;
-use btfleet_engine::object::{Object, Program};
+use btfleet_engine::object::{Object, Program, Reference};
+use btfleet_engine::prog_load::ProgLoad;
 use btfleet_engine::resolve::Outcome;
 use btfleet_tests::kernel::{Job, Load};
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget};
 
 use super::program::same;
 use super::{Live, live};
@@ -40,7 +40,7 @@ fn samples_come_out_the_same() {
         let bytes = fs::read(&path).expect("a sample");
         let object = Object::parse(&bytes).expect("a sample is an object");
         for (number, program) in object.programs().iter().enumerate().filter(|(_, it)| !it.is_subprogram) {
-            if let Err(why) = judge(live, &bytes, &object, number, program, &mut tally) {
+            if let Err(why) = judge(live, &object, number, program, &mut tally) {
                 failures.push(format!("{name} {}: {why}", String::from_utf8_lossy(program.name)));
             }
         }
@@ -87,34 +87,29 @@ fn attach(live: &Live, section: &str) -> Option<(u32, u32, u32)> {
 
 fn judge(
     live: &Live,
-    bytes: &[u8],
     object: &Object<'_>,
     number: usize,
     program: &Program<'_>,
     tally: &mut Tally,
 ) -> Result<(), String> {
     let section = String::from_utf8_lossy(program.section).trim_start_matches('?').to_owned();
-    let Some(job) = attach(live, &section).and_then(|it| job(bytes, object, program, it)) else {
+    let linked = ProgLoad::new(object, number);
+    let Some(job) = attach(live, &section).and_then(|it| job(object, &linked, it)) else {
         tally.left_out += 1;
         return Ok(());
     };
+    let functions = object.linked_functions(number);
     let kernel = Kernel::new(Btf::parse(&live.vmlinux).map_err(|error| error.to_string())?);
-    let fold =
-        |loader| outcomes(loader, object, &kernel, Modules::All, |reloc| reloc.program == Some(number));
+    let fold = |loader| {
+        outcomes(loader, object, &kernel, Modules::All, |reloc| {
+            reloc.program.is_some_and(|it| functions.contains(&it))
+        })
+    };
+
     let (ours, libbpf) = (fold(live.loader), fold(Loader::Libbpf));
     let relocated = |outcomes: &[Outcome]| {
-        let mut insns = job.loads.first()?.insns.clone();
-        for (reloc, outcome) in object.relocs().iter().zip(outcomes) {
-            match outcome {
-                Outcome::Skipped => {}
-                Outcome::Decided(decision) => {
-                    let at = usize::try_from(u64::from(reloc.insn_off) - program.offset).ok()?;
-                    insns.get_mut(at..at + decision.insn.len())?.copy_from_slice(&decision.insn);
-                }
-                _ => return None,
-            }
-        }
-        Some(Load { insns, core_relos: Vec::new() })
+        let insns = linked.relocated(&outcomes.iter().collect::<Vec<_>>()).ok()?;
+        Some(Load { insns: with_offsets(insns, &linked)?, core_relos: Vec::new() })
     };
     let records = ours.iter().filter(|it| matches!(it, Outcome::Decided(_))).count();
     let errno = |outcomes: &[Outcome]| {
@@ -152,66 +147,42 @@ fn judge(
 
 /// The program as compiled, with its records; `None` if it takes more than the system call to load it.
 fn job(
-    bytes: &[u8],
     object: &Object<'_>,
-    program: &Program<'_>,
+    linked: &ProgLoad,
     (prog_type, attach_type, attach_btf_id): (u32, u32, u32),
 ) -> Option<Job> {
-    let elf = object::File::parse(bytes).ok()?;
-    let section = elf.section_by_name_bytes(program.section)?;
-    let range = program.offset..program.offset + program.len;
-    let start = usize::try_from(range.start).ok()?;
-    let mut insns = section.data().ok()?.get(start..usize::try_from(range.end).ok()?)?.to_vec();
-    let mut map_insns = Vec::new();
-    for (offset, reloc) in section.relocations().filter(|(offset, _)| range.contains(offset)) {
-        let RelocationTarget::Symbol(symbol) = reloc.target() else { return None };
-        let symbol = elf.symbol_by_index(symbol).ok()?;
-        // Calls, and symbols that the kernel would have to provide.
-        if reloc.flags() != (RelocationFlags::Elf { r_type: object::elf::R_BPF_64_64 })
-            || symbol.is_undefined()
-        {
-            return None;
-        }
-        let at = usize::try_from(offset - range.start).ok()?;
-        let imm = insns.get_mut(at + 4..)?.first_chunk_mut::<4>()?;
-        *imm = (u32::from_le_bytes(*imm) + u32::try_from(symbol.address()).ok()?).to_le_bytes();
-        map_insns.push(u32::try_from(at / 8).ok()?);
-    }
-    let btf = elf.section_by_name(".BTF")?.data().ok()?;
-    let parsed = object.btf()?;
-    let func = parsed
-        .own_types()
-        .find(|(_, ty)| ty.kind == Kind::Func && parsed.name_is(ty.name_off, program.name))?
-        .0;
-    let mut core_relos = Vec::new();
-    for reloc in object.relocs().iter().filter(|it| it.section == program.section) {
-        if range.contains(&u64::from(reloc.insn_off)) {
-            let insn_off = reloc.insn_off - u32::try_from(range.start).ok()?;
-            core_relos.extend([insn_off, reloc.type_id.0, string_off(btf, reloc.access)?, reloc.raw_kind]);
-        }
+    if linked.references.iter().any(|it| matches!(it.1, Reference::Extern(_))) {
+        return None;
     }
     Some(Job {
         prog_type,
         attach_type,
         attach_btf_id,
-        btf: without_data(btf)?,
-        func_info: vec![0, func.0],
-        line_info: Vec::new(),
-        map_insns,
-        loads: vec![Load { insns, core_relos }],
+        btf: without_data(object.btf_data())?,
+        func_info: linked.func_info.as_flattened().to_vec(),
+        line_info: linked.line_info.as_flattened().to_vec(),
+        map_insns: linked.references.iter().map(|it| it.0).collect(),
+        loads: vec![Load {
+            insns: with_offsets(linked.insns.clone(), linked)?,
+            core_relos: linked.core_relos.as_flattened().to_vec(),
+        }],
     })
+}
+
+/// Addresses in sections of data are places in the one map that stands for all.
+fn with_offsets(mut insns: Vec<u8>, linked: &ProgLoad) -> Option<Vec<u8>> {
+    for &(slot, reference) in &linked.references {
+        if let Reference::Data(_, offset) = reference {
+            let at = slot as usize * 8 + 4;
+            let imm = insns.get_mut(at..)?.first_chunk_mut::<4>()?;
+            *imm = u32::try_from(offset).ok()?.to_le_bytes();
+        }
+    }
+    Some(insns)
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|it| u32::from_le_bytes(*it))
-}
-
-/// Where a string stands in the string section of a BTF.
-fn string_off(btf: &[u8], text: &[u8]) -> Option<u32> {
-    let start = word(btf, 4)? as usize + word(btf, 16)? as usize;
-    let strings = btf.get(start..)?;
-    let wanted = [text, b"\0"].concat();
-    strings.windows(wanted.len()).position(|it| it == wanted).and_then(|at| u32::try_from(at).ok())
 }
 
 /// VAR and DATASEC made into harmless types of the same length: what they say about data is for a loader to complete.
