@@ -48,7 +48,10 @@ pub(crate) fn run(args: &CoreRelosArgs) -> Result<Exit, Failure> {
         InputArgs { objects: args.objects.clone(), kernels: Vec::new(), modules: ModulesArg::Each, jobs: 0 };
     let files = Files::read(&input_args, &batch)?;
     let inputs = files.parse(&batch);
-    let mut out = Output::new();
+    let mut out = match args.format {
+        CoreRelosFormat::Json => Output::new(),
+        CoreRelosFormat::Bin => Output::binary(),
+    };
     match args.format {
         CoreRelosFormat::Json => out.write(b"{\"v\":1,\"objects\":[")?,
         CoreRelosFormat::Bin => out.write(&MAGIC)?,

@@ -71,6 +71,11 @@ impl Output {
         Self(BufWriter::with_capacity(1 << 16, anstream::AutoStream::auto(io::stdout())))
     }
 
+    /// Stdout for bytes that are no text: none are dropped.
+    pub(crate) fn binary() -> Self {
+        Self(BufWriter::with_capacity(1 << 16, anstream::AutoStream::always_ansi(io::stdout())))
+    }
+
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         Ok(self.0.write_all(bytes)?)
     }

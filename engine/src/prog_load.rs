@@ -7,7 +7,7 @@
 //! bpf_core_relo`, `struct bpf_func_info`, `struct bpf_line_info`, Linux; spec 2.5 and 11.
 
 use crate::format::insn::{CALL, INSN_LEN, Insn};
-use crate::object::{Object, PSEUDO_CALL, PSEUDO_FUNC, Reference};
+use crate::object::{Object, PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_KFUNC_CALL, Reference};
 use crate::reach::Image;
 use crate::resolve::Outcome;
 
@@ -18,8 +18,8 @@ pub struct ProgLoad {
     pub program: usize,
     /// Its instructions and those of all functions that it calls, in the byte order of the object: `insns`.
     ///
-    /// Calls between functions and addresses of functions are filled in; CO-RE records are not applied, and what
-    /// [`Self::references`] lists is as in the file.
+    /// Calls between functions and addresses of functions are filled in; CO-RE records are not applied. Of what
+    /// [`Self::references`] lists, calls of kfuncs are marked as such, and the rest is as in the file.
     pub insns: Vec<u8>,
     /// `func_info`: instruction, FUNC. Instructions are counted in slots of 8 **bytes**, here and in `line_info`.
     pub func_info: Vec<[u32; 2]>,
@@ -59,7 +59,12 @@ impl ProgLoad {
                     insn.imm = i32::try_from(start - here - 1).unwrap_or(0);
                     insn.src = if insn.code == CALL { PSEUDO_CALL } else { PSEUDO_FUNC };
                 }
-                Some(other) => this.references.push((count(slot), other)),
+                Some(other) => {
+                    if insn.code == CALL {
+                        (insn.src, insn.imm) = (PSEUDO_KFUNC_CALL, 0);
+                    }
+                    this.references.push((count(slot), other));
+                }
                 None => {}
             }
             this.insns.extend(Insn::encode(insn, object.endian()));

@@ -38,7 +38,7 @@ use elf::Sections;
 use ext::{Block, BtfExt, InfoBlock};
 
 pub(crate) use ext::CorePart;
-pub(crate) use refs::{PSEUDO_CALL, PSEUDO_FUNC};
+pub(crate) use refs::{PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_KFUNC_CALL};
 
 /// One BPF object.
 #[derive(Debug)]

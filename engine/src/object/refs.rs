@@ -13,6 +13,8 @@ use crate::format::insn::{CALL, INSN_LEN, Insn};
 
 /// `src_reg` of a call to another function of the object.
 pub(crate) const PSEUDO_CALL: u8 = 1;
+/// `src_reg` of a call of a kfunc.
+pub(crate) const PSEUDO_KFUNC_CALL: u8 = 2;
 /// `src_reg` of an ldimm64 that takes the address of a function.
 pub(crate) const PSEUDO_FUNC: u8 = 4;
 

@@ -10,15 +10,13 @@ use super::verifier::Feature;
 use super::{Patch, Source, Symbol};
 use crate::format::Endian;
 use crate::format::insn::{CALL, Insn, class};
-use crate::object::{PSEUDO_CALL, PSEUDO_FUNC, Reference};
+use crate::object::{PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_KFUNC_CALL, Reference};
 
 /// What is left of two numbers; `None` if they cannot be.
 type Refined = Option<(Scalar, Scalar)>;
 
 /// Calls that may be open at once.
 const FRAMES_MAX: usize = 8;
-/// `src_reg` of a call of a kfunc.
-const PSEUDO_KFUNC_CALL: u8 = 2;
 /// Bits that tell what an ldimm64 loads if it is no number.
 const MODE: u8 = 0xe0;
 const MODE_SIGNED: u8 = 0x80;
