@@ -16,6 +16,7 @@ mod manifest;
 mod outdir;
 mod output;
 mod pack;
+mod patches;
 mod project;
 mod relocate;
 mod resolve;
