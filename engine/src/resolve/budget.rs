@@ -4,23 +4,33 @@
 //! exponential; long chains of typedefs behind many members multiply. Real records take some hundred steps,
 //! the largest comparisons of types some ten thousand.
 
+use super::Watch;
 use crate::btf::{Btf, Type, TypeId};
 use crate::error::ResolveError;
 
 /// Steps that one query may take on one type.
 const STEPS: u32 = 1 << 17;
 
-/// Steps that are left: hops along modifiers, members and enumerators looked at, types compared.
+/// Steps that are left: hops along modifiers, members and enumerators looked at, types compared. And who watches them
+/// being taken: by default nobody, which costs nothing.
 #[derive(Debug)]
-pub struct Budget {
+pub struct Budget<W = ()> {
     left: u32,
+    pub(super) watch: W,
 }
 
 impl Budget {
     /// For one query on one type.
     #[expect(clippy::new_without_default, reason = "a budget is a decision, not a default")]
     pub fn new() -> Self {
-        Self { left: STEPS }
+        Self::watched(())
+    }
+}
+
+impl<W: Watch> Budget<W> {
+    /// For one query on one type that `watch` is to be told about.
+    pub fn watched(watch: W) -> Self {
+        Self { left: STEPS, watch }
     }
 
     /// Takes one step.

@@ -2,7 +2,7 @@
 //!
 //! Source: `__bpf_core_types_are_compat`, libbpf; spec 6.3.
 
-use super::Budget;
+use super::{Budget, Watch};
 use crate::btf::{Btf, TypeId};
 use crate::dialect::Rules;
 use crate::error::ResolveError;
@@ -14,13 +14,13 @@ const CHAIN_MAX: u32 = 32;
 const MALFORMED: ResolveError = ResolveError::TargetMalformed { errno: -22 };
 
 /// Whether the two roots, which share an essential name, are compatible.
-pub(crate) fn types_are_compat(
+pub(crate) fn types_are_compat<W: Watch>(
     rules: &Rules,
     local: &Btf<'_>,
     local_id: TypeId,
     target: &Btf<'_>,
     target_id: TypeId,
-    budget: &mut Budget,
+    budget: &mut Budget<W>,
 ) -> Result<bool, ResolveError> {
     if !rules.compares_types {
         return Err(ResolveError::LoaderUnsupported);
@@ -29,14 +29,14 @@ pub(crate) fn types_are_compat(
     Compat { rules, local, target, budget }.types(local_id, target_id, rules.level_max)
 }
 
-struct Compat<'a, 'l, 't> {
+struct Compat<'a, 'l, 't, W> {
     rules: &'a Rules,
     local: &'a Btf<'l>,
     target: &'a Btf<'t>,
-    budget: &'a mut Budget,
+    budget: &'a mut Budget<W>,
 }
 
-impl Compat<'_, '_, '_> {
+impl<W: Watch> Compat<'_, '_, '_, W> {
     fn types(
         &mut self,
         mut local_id: TypeId,
@@ -46,7 +46,7 @@ impl Compat<'_, '_, '_> {
         for _ in 0..CHAIN_MAX {
             self.budget.spend()?;
             let (_, local) = self.budget.skip(self.local, local_id, ResolveError::LocalTypeUnusable)?;
-            let (_, target) = self.budget.skip(self.target, target_id, MALFORMED)?;
+            let (skipped, target) = self.budget.skip(self.target, target_id, MALFORMED)?;
             if !local.kind.core_compat(target.kind) {
                 return Ok(false);
             }
@@ -58,12 +58,16 @@ impl Compat<'_, '_, '_> {
                     return Ok(true);
                 }
                 Kind::Int => return Ok(local.int_offset() == 0 && target.int_offset() == 0),
-                Kind::Ptr => (local_id, target_id) = (local.target(), target.target()),
+                Kind::Ptr => {
+                    self.budget.watch.behind(skipped);
+                    (local_id, target_id) = (local.target(), target.target());
+                }
                 Kind::Array => (local_id, target_id) = (local.array().elem, target.array().elem),
                 Kind::FuncProto => {
                     if local.vlen() != target.vlen() {
                         return Ok(false);
                     }
+                    self.budget.watch.behind(skipped);
                     for (local_param, target_param) in local.params().zip(target.params()) {
                         let level = level.checked_sub(1).ok_or(ResolveError::MatchTooDeep)?;
                         if !self.types(local_param.type_id, target_param.type_id, level)? {

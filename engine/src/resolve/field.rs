@@ -2,7 +2,7 @@
 //!
 //! Source: `bpf_core_spec_match`, `bpf_core_match_member`, `bpf_core_fields_are_compat`, libbpf.
 
-use super::{Budget, Missing, Why};
+use super::{Budget, Missing, Watch, Why};
 use crate::btf::{Btf, Sizes, Type, TypeId};
 use crate::dialect::Rules;
 use crate::error::ResolveError;
@@ -16,7 +16,7 @@ const NESTED_MAX: usize = 512;
 const MALFORMED: ResolveError = ResolveError::TargetMalformed { errno: -22 };
 
 /// State of the search: libbpf's target spec, as far as the result depends on it.
-struct Search<'a, 'data> {
+struct Search<'a, 'data, W> {
     rules: &'a Rules,
     btf: &'a Btf<'data>,
     bit_offset: u32,
@@ -26,16 +26,16 @@ struct Search<'a, 'data> {
     before: usize,
     /// Whether a member of the right name was passed over because of its type.
     incompatible: bool,
-    budget: &'a mut Budget,
+    budget: &'a mut Budget<W>,
 }
 
 /// Follows `steps` from `root`; the outer error is fatal, the inner one says what is missing.
-pub(crate) fn find(
+pub(crate) fn find<W: Watch>(
     rules: &Rules,
     steps: &[Step<'_>],
     btf: &Btf<'_>,
     root: TypeId,
-    budget: &mut Budget,
+    budget: &mut Budget<W>,
 ) -> Result<Result<Place, Missing>, ResolveError> {
     let mut search = Search { rules, btf, bit_offset: 0, raw_len: 0, before: 0, incompatible: false, budget };
     let mut id = root;
@@ -46,7 +46,7 @@ pub(crate) fn find(
         match *step {
             Step::Member { name, compat } => {
                 search.before = search.raw_len;
-                let Some(found) = search.member(name, compat, ty)? else {
+                let Some(found) = search.member(name, compat, id, ty)? else {
                     let why = if search.incompatible { Why::FieldIncompatible } else { Why::NoField };
                     return Ok(Err(Missing { why, depth }));
                 };
@@ -88,30 +88,40 @@ pub(crate) fn find(
     Ok(Ok(Place { bit_offset: search.bit_offset, end }))
 }
 
-impl Search<'_, '_> {
+impl<W: Watch> Search<'_, '_, W> {
     /// Looks for a member depth first, through anonymous structs and unions. The first of that name decides.
     fn member(
         &mut self,
         name: &[u8],
         compat: FieldCompat<'_>,
+        id: TypeId,
         container: Type<'_>,
     ) -> Result<Option<Endpoint>, ResolveError> {
-        let count = container.members().len();
-        for (index, member) in container.members().enumerate() {
+        let count = container.vlen();
+        for (index, member) in (0_u32..).zip(container.members()) {
             self.budget.spend()?;
             // Checked before the name is looked at; it also bounds the recursion. HARDEN: aya's has no bound.
             let used = if self.rules.leaks_offset { self.raw_len } else { self.before };
             if used == SPEC_MAX_LEN || self.raw_len - self.before == NESTED_MAX {
+                self.budget.watch.member(id, index);
                 return Err(ResolveError::TooDeep);
             }
             self.bit_offset = self.bit_offset.wrapping_add(member.bit_offset);
             self.raw_len += 1;
             if self.btf.is_anonymous(member.name_off) {
-                let (_, inner) = self.budget.skip(self.btf, member.type_id, MALFORMED)?;
-                if let Some(found) = self.member(name, compat, inner)? {
+                let told = self.budget.watch.told();
+                let (inner_id, inner) = self.budget.skip(self.btf, member.type_id, MALFORMED)?;
+                let found = self.member(name, compat, inner_id, inner);
+                // A name that was met in there counts, and an error, even if the search goes on.
+                if self.budget.watch.told() != told {
+                    self.budget.watch.member(id, index);
+                }
+                if let Some(found) = found? {
                     return Ok(Some(found));
                 }
             } else if self.btf.name_is(member.name_off, name) {
+                self.budget.watch.member(id, index);
+                self.watch_end(id, index, count, member.type_id);
                 if self.fields_are_compat(compat, member.type_id)? {
                     let may_flex = self.rules.flexible_in_union || container.kind == Kind::Struct;
                     return Ok(Some(Endpoint::Member { member, is_last: may_flex && index + 1 == count }));
@@ -129,6 +139,19 @@ impl Search<'_, '_> {
             self.raw_len -= 1;
         }
         Ok(None)
+    }
+
+    /// An array without elements has no bound if it is the last member. One that is not must not become it, so the
+    /// last one counts too.
+    fn watch_end(&mut self, id: TypeId, index: u32, count: u32, type_id: TypeId) {
+        let is_empty = || {
+            self.btf
+                .skip_mods_and_typedefs(type_id)
+                .is_some_and(|(_, ty)| ty.kind == Kind::Array && ty.array().nelems == 0)
+        };
+        if index + 1 < count && is_empty() {
+            self.budget.watch.member(id, count - 1);
+        }
     }
 
     /// Whether the target's type is compatible with what the local member is.

@@ -11,11 +11,13 @@ mod compat;
 mod field;
 mod fold;
 mod matches;
+mod watch;
 
 pub use budget::Budget;
 pub(crate) use compat::types_are_compat;
 pub(crate) use field::find as find_place;
 pub use fold::{Asked, Code, Decision, InsnBytes, Matches, ModuleOutcome, Outcome, Part, Target};
+pub use watch::Watch;
 
 use crate::btf::{Btf, TypeId};
 use crate::dialect::Rules;
@@ -68,21 +70,21 @@ pub enum Why {
 
 /// Asks `query` of type `root` of the target `btf`, by the rules of a loader.
 ///
-/// `budget` bounds the work; it is spent by hostile types only.
+/// `budget` bounds the work; it is spent by hostile types only. Whoever watches it is told what the answer rests on.
 ///
 /// # Errors
 /// What the loader calls an error while matching a candidate: it ends the load, other candidates or not.
-pub fn on_candidate(
+pub fn on_candidate<W: Watch>(
     rules: &Rules,
     query: &Query<'_>,
     kind: RelocKind,
     btf: &Btf<'_>,
     root: TypeId,
-    budget: &mut Budget,
+    budget: &mut Budget<W>,
 ) -> Result<Match, ResolveError> {
     let place = match &query.ask {
         Ask::Field(steps) => field::find(rules, steps, btf, root, budget)?,
-        Ask::Enumerator(essential) => find_enumerator(rules, essential, btf, root)?,
+        Ask::Enumerator(essential) => find_enumerator(rules, essential, btf, root, &mut budget.watch)?,
         Ask::TypeCompat(local) => {
             type_place(compat::types_are_compat(rules, &local.btf, local.id, btf, root, budget)?, root)
         }
@@ -111,14 +113,17 @@ fn find_enumerator(
     essential: &[u8],
     btf: &Btf<'_>,
     root: TypeId,
+    watch: &mut impl Watch,
 ) -> Result<Result<Place, Missing>, ResolveError> {
-    let (_, ty) = btf.skip_mods_and_typedefs(root).ok_or(ResolveError::TargetMalformed { errno: -22 })?;
+    let (id, ty) = btf.skip_mods_and_typedefs(root).ok_or(ResolveError::TargetMalformed { errno: -22 })?;
     if !ty.kind.is_any_enum() {
         return Ok(Err(Missing { why: Why::TypeIncompatible, depth: 0 }));
     }
-    let found = ty.enumerators().find(|it| rules.flavors.essential(btf.name(it.name_off)) == essential);
+    let is_it = |name_off| rules.flavors.essential(btf.name(name_off)) == essential;
+    let found = (0_u32..).zip(ty.enumerators()).find(|(_, it)| is_it(it.name_off));
     Ok(match found {
-        Some(it) => {
+        Some((index, it)) => {
+            watch.enumerator(id, index);
             let end = Endpoint::Enumerator { value: it.value, is_unsigned: value::is_unsigned_enum(ty) };
             Ok(Place { bit_offset: 0, end })
         }
