@@ -12,8 +12,10 @@ mod inputs;
 mod load;
 mod loader;
 mod manifest;
+mod min_btf;
 mod outdir;
 mod output;
+mod outtree;
 mod pack;
 mod project;
 mod relocate;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Resolve(args) => resolve::run(args),
         Command::Relocate(args) => relocate::run(args),
+        Command::MinBtf(args) => min_btf::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Classes(args) => classes::run(args),
         Command::Diff(args) => diff::run(args),
