@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Resolve(ResolveArgs),
     /// Write objects relocated for kernels: a file for each distinct content, and which kernels it serves.
     Relocate(RelocateArgs),
+    /// Write as much of each kernel's BTF as the objects need: libbpf makes the same of them with that.
+    MinBtf(MinBtfArgs),
     /// Why a record or a program comes out as it does on one kernel, and what to do about it.
     Explain(ExplainArgs),
     /// Programs as the kernel takes them in BPF_PROG_LOAD, with the CO-RE records that it applies itself.
@@ -133,6 +135,18 @@ pub(crate) struct CoreRelosArgs {
 pub(crate) enum CoreRelosFormat {
     Json,
     Bin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MinBtfArgs {
+    #[command(flatten)]
+    pub(crate) inputs: InputArgs,
+    /// Directory for the files and their manifest.json; what an earlier run wrote there is replaced.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Compress every file.
+    #[arg(long)]
+    pub(crate) zstd: bool,
 }
 
 #[derive(Debug, Subcommand)]

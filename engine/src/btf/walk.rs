@@ -173,6 +173,14 @@ impl<'data> Btf<'data> {
     /// `None` without such a type. QUIRK: libbpf then takes the size of a pointer on the machine that it
     /// runs on; here that is always 8, so that the answer does not depend on where it is asked.
     pub(super) fn guess_pointer_size(&self) -> Option<u32> {
+        if let Some(known) = self.base.as_ref().and_then(|base| base.pointer_size) {
+            return Some(known);
+        }
+        self.pointer_witness().and_then(|id| self.ty(id)).map(|ty| ty.size())
+    }
+
+    /// The own type that [`Btf::parse`] takes the size of a pointer from.
+    pub(crate) fn pointer_witness(&self) -> Option<TypeId> {
         const LONGS: [&[u8]; 11] = [
             b"long",
             b"long int",
@@ -186,12 +194,9 @@ impl<'data> Btf<'data> {
             b"int unsigned long",
             b"int long unsigned",
         ];
-        if let Some(known) = self.base.as_ref().and_then(|base| base.pointer_size) {
-            return Some(known);
-        }
         self.own_types()
             .filter(|(_, ty)| ty.kind == Kind::Int && matches!(ty.size(), 4 | 8))
             .find(|(_, ty)| LONGS.contains(&self.name(ty.name_off)))
-            .map(|(_, ty)| ty.size())
+            .map(|(id, _)| id)
     }
 }
