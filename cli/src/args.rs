@@ -69,8 +69,9 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
-    /// RELEASE, without one, of the release that each kernel's name has; or 'aya', for programs loaded from Rust.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
+    /// RELEASE, without one, of the release that each kernel's name has; 'aya', for programs loaded from
+    /// Rust; or 'ebpf-go', from Go.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go")]
     pub(crate) loader: LoaderArg,
     /// Judge by every loader, and show the programs about which they disagree; exits with 1 if there are any that are
     /// loaded by default.
@@ -95,8 +96,9 @@ pub(crate) struct ResolveArgs {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
-    /// RELEASE, without one, of the release that each kernel's name has; or 'aya', for programs loaded from Rust.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
+    /// RELEASE, without one, of the release that each kernel's name has; 'aya', for programs loaded from
+    /// Rust; or 'ebpf-go', from Go.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go")]
     pub(crate) loader: LoaderArg,
     /// Skip programs in sections with a leading '?', as libbpf does unless told to load them.
     #[arg(long)]

@@ -260,6 +260,20 @@ pub(super) const CATALOG: &[Rule] = &[
     ),
     rule(
         Fatal,
+        "immediate-overflow",
+        "The value is negative or over 2147483647, and the instruction takes 32 bits: ebpf-go, where libbpf cuts it.",
+        "ebpf-go gives up on the program.",
+        "Read the value into 64 bits, or load the program with libbpf.",
+    ),
+    rule(
+        Fatal,
+        "program-dependent",
+        "A function that several programs call would get other values in each: ebpf-go chooses among types of one name by all that a program asks of them.",
+        "ebpf-go gives each program its own copy; btfleet has one answer for a record, and gives none.",
+        "Make the function static and inlined, or ask all that is needed in one place.",
+    ),
+    rule(
+        Fatal,
         "type-missing",
         "The kernel has no such type, and the loader no value for its size or id: aya, where libbpf takes 0.",
         "aya gives up on the object.",

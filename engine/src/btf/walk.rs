@@ -38,6 +38,8 @@ pub enum Sizes {
         /// Size of a pointer in bytes.
         pointer_size: u32,
     },
+    /// cilium/ebpf's `Sizeof`: a pointer has 8 bytes, void none.
+    EbpfGo,
     /// aya's `Btf::type_size`: a pointer has 8 bytes, and of nested arrays only the innermost counts.
     Aya,
 }
@@ -95,7 +97,7 @@ impl<'data> Btf<'data> {
     pub(crate) fn size_by(&self, sizes: Sizes, id: TypeId) -> Result<u32, SizeError> {
         match sizes {
             Sizes::Libbpf => self.walk_size(id, self.pointer_size(), sizes),
-            Sizes::Aya => self.walk_size(id, 8, sizes),
+            Sizes::Aya | Sizes::EbpfGo => self.walk_size(id, 8, sizes),
             Sizes::Kernel { pointer_size } => {
                 let size = self.walk_size(id, pointer_size, sizes).map_err(|_| SizeError::Invalid)?;
                 // QUIRK: kept in an int there, and from 2 GiB on taken for an error.
@@ -113,6 +115,8 @@ impl<'data> Btf<'data> {
             let ty = self.ty(id).ok_or(SizeError::Invalid)?;
             let size = match ty.kind {
                 Kind::Var | Kind::DeclTag | Kind::Datasec if in_kernel => return Err(SizeError::Invalid),
+                Kind::Var | Kind::DeclTag if sizes == Sizes::EbpfGo => return Err(SizeError::Invalid),
+                Kind::Void if sizes == Sizes::EbpfGo => 0,
                 Kind::Int
                 | Kind::Struct
                 | Kind::Union

@@ -153,6 +153,8 @@ impl<'a, 'data> Marker<'a, 'data> {
                 Step::Index(_) if depth == 0 => pending.push((id, 1)),
                 Step::Index(_) if ty.kind == Kind::Array => pending.push((ty.array().elem, depth + 1)),
                 Step::Index(_) => {}
+                // libbpf asks nothing like that.
+                Step::Is(_) => pending.push((id, depth + 1)),
                 Step::Member { name, .. } => {
                     let is_indexed = matches!(steps.get(depth + 1), Some(Step::Index(_)));
                     let mut search = Search { name, is_indexed, has: HashMap::new(), hits: Vec::new() };
