@@ -339,6 +339,14 @@ pub(super) const CATALOG: &[Rule] = &[
     ),
     rule(
         Dependency,
+        "argument-missing",
+        "What the program attaches to has no argument where the program reads one.",
+        "The verifier refuses the program if it gets there.",
+        "Read the arguments as the kernel has them: one program for each prototype, or a branch on \
+         LINUX_KERNEL_VERSION or bpf_core_type_matches().",
+    ),
+    rule(
+        Dependency,
         "kfunc-missing",
         "The kernel has no function for BPF of that name.",
         OBJECT_FAILS,

@@ -21,6 +21,8 @@ pub enum Code {
     IterMissing,
     /// The object does not name the target.
     TargetSetAtRuntime,
+    /// The target has no argument where the program reads one.
+    ArgumentMissing,
     /// No kernel function of that name.
     KfuncMissing,
     /// The same, and the object can do without it: calls of it are poisoned.
@@ -59,7 +61,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their declaration.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Ok,
         Self::TargetMissing,
         Self::TargetModuleOnly,
@@ -69,6 +71,7 @@ impl Code {
         Self::LsmHookMissing,
         Self::IterMissing,
         Self::TargetSetAtRuntime,
+        Self::ArgumentMissing,
         Self::KfuncMissing,
         Self::KfuncMissingWeak,
         Self::KfuncProtoMismatch,
@@ -100,6 +103,7 @@ impl Code {
             Self::LsmHookMissing => "lsm-hook-missing",
             Self::IterMissing => "iter-missing",
             Self::TargetSetAtRuntime => "target-set-at-runtime",
+            Self::ArgumentMissing => "argument-missing",
             Self::KfuncMissing => "kfunc-missing",
             Self::KfuncMissingWeak => "kfunc-missing-weak",
             Self::KfuncProtoMismatch => "kfunc-proto-mismatch",

@@ -1,15 +1,26 @@
 //! What an object needs of a kernel.
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashMap;
 
+use super::arguments::has_arguments;
 use crate::object::{AttachTarget, Extern, ExternKind, Object, OpsMember, StructOps};
 use crate::query::LocalType;
+use crate::reach::context_reads;
 
 /// Something that a kernel has to have. Equal needs of different objects have equal answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Need<'data> {
     /// Something to attach to.
     Attach(AttachTarget<'data>),
+    /// An argument of what a program attaches to, or what that returns.
+    Argument {
+        /// What it attaches to.
+        target: AttachTarget<'data>,
+        /// Where the program reads it, in **bytes** from the start of its context.
+        offset: u32,
+    },
     /// A function that BPF may call.
     Kfunc {
         /// Its name without flavor.
@@ -82,7 +93,17 @@ pub fn needs<'data>(object: &Object<'data>) -> Vec<Dependency<'data>> {
     let targets = object.programs().iter().enumerate().filter_map(|(number, it)| {
         Some(Dependency { owner: Owner::Program(number), need: Need::Attach(it.attach?) })
     });
-    externs.chain(maps).chain(targets).collect()
+    let arguments = object.programs().iter().enumerate().flat_map(|(number, it)| {
+        let target = it.attach.filter(|it| it.name.is_some() && has_arguments(it.kind));
+        let read = target.map(|_| context_reads(object, number)).unwrap_or_default();
+        // Parts of the same place.
+        let offsets: BTreeSet<u32> = read.iter().map(|it| it.offset & !7).collect();
+        let needs = target.into_iter().flat_map(move |target| {
+            offsets.clone().into_iter().map(move |offset| Need::Argument { target, offset })
+        });
+        needs.map(move |need| Dependency { owner: Owner::Program(number), need }).collect::<Vec<_>>()
+    });
+    externs.chain(maps).chain(targets).chain(arguments).collect()
 }
 
 fn of_extern<'data>(object: &Object<'data>, it: &Extern<'data>) -> Option<Need<'data>> {
@@ -122,7 +143,8 @@ impl Need<'_> {
             // Without a name it does not come to a lookup, but the kernel's BTF is loaded all the same.
             Self::Attach(target) => target.kind.needs_kernel_btf(),
             Self::Kfunc { .. } | Self::Variable { .. } | Self::StructOps { .. } => true,
-            Self::Address { .. } | Self::Kconfig { .. } => false,
+            // That is said of the target.
+            Self::Argument { .. } | Self::Address { .. } | Self::Kconfig { .. } => false,
         }
     }
 

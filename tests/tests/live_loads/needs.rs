@@ -44,6 +44,7 @@ enum Ending {
     Ksym,
     StructOps,
     Target,
+    Argument,
     Poison,
     /// A record ended the load.
     Fatal,
@@ -67,6 +68,8 @@ impl Ending {
             Self::Fatal
         } else if attempt.reached_poison() {
             Self::Poison
+        } else if attempt.log.contains("-th argument\n") {
+            Self::Argument
         } else if attempt.log.is_empty() && !said("program load failed") {
             return None;
         } else {
@@ -86,9 +89,12 @@ impl Ending {
             Some("kfunc") => Self::Kfunc,
             Some("ksym" | "kconfig") => Self::Ksym,
             Some("struct_ops") => Self::StructOps,
+            _ if finding.code == "argument-missing" => Self::Argument,
             _ => Self::Target,
         };
         let sure = match finding.effect {
+            // The verifier comes to the load as it comes to poison.
+            Effect::Aborts if ending == Self::Argument => Sure::InVerifier,
             Effect::Aborts => Sure::Fails,
             Effect::PoisonedLive => Sure::InVerifier,
             _ => Sure::Maybe,
