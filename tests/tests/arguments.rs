@@ -10,7 +10,9 @@ use btfleet_engine::kernel::{Kernel, PackSource};
 use btfleet_engine::object::Object;
 use btfleet_engine::pack::{self, BtfOrigin, Facts, NewKernel, PackFile};
 use btfleet_engine::report::{self, Effect, ProgramVerdict, World};
-use btfleet_tests::build::{BtfBuilder, ByteOrder, Insn, Member, ObjectBuilder, Width};
+use btfleet_tests::build::{
+    BtfBuilder, BtfExtBuilder, ByteOrder, CoreRelo, Insn, Member, ObjectBuilder, Width,
+};
 
 const ORDER: ByteOrder = ByteOrder::Little;
 
@@ -20,6 +22,8 @@ fn vmlinux() -> Vec<u8> {
     let (int, long) = (btf.int("int", 4, 1), btf.int("long", 8, 1));
     let pair = btf.structure("pair", 16, &[Member::new("a", long, 0), Member::new("b", long, 64)]);
     let to_pair = btf.ptr(pair);
+    btf.structure("begins_with_pair", 24, &[Member::new("first", pair, 0), Member::new("a", long, 128)]);
+    btf.structure("other", 8, &[Member::new("a", long, 0)]);
     let to_void = btf.ptr(0);
     let mut func = |name: &str, returned: u32, params: &[(&str, u32)]| {
         let proto = btf.func_proto(returned, params);
@@ -46,8 +50,12 @@ fn object(section: &str, insns: &[Insn]) -> Vec<u8> {
 
 /// What a program comes to, from a file and from a pack.
 fn verdict(section: &str, insns: &[Insn]) -> ProgramVerdict {
-    let (object, bytes) = (object(section, insns), vmlinux());
-    let objects = [Object::parse(&object).expect("an object")];
+    verdict_of(&object(section, insns))
+}
+
+fn verdict_of(object: &[u8]) -> ProgramVerdict {
+    let bytes = vmlinux();
+    let objects = [Object::parse(object).expect("an object")];
     let mut kernel = Kernel::parse(&bytes).expect("BTF");
     kernel.said_origin = BtfOrigin::BuiltIn;
     let facts = Facts { origin: BtfOrigin::BuiltIn, ..Facts::default() };
@@ -113,6 +121,65 @@ fn the_kernels_prototype_is_shown() {
     let found = verdict("tp_btf/event", &insns).findings;
     assert_eq!(found[0].subject.as_deref(), Some("tp_btf/event"));
     assert_eq!(found[0].message, "the program reads argument 2, the kernel has `void event(struct pair *)`");
+}
+
+/// Check that a load through an argument that no record relocates is a warning, and one of nothing else is none.
+#[test]
+fn a_load_without_a_record_is_drift() {
+    let through = |section: &str, place: i16| {
+        let insns = [
+            Insn::ldx(Width::Dw, 2, 1, place * 8),
+            Insn::ldx(Width::Dw, 3, 2, 8),
+            Insn::mov(0, 0),
+            Insn::exit(),
+        ];
+        verdict(section, &insns).findings
+    };
+    let found = through("fentry/two", 1);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].code, found[0].effect), ("field-not-relocated", Effect::Drift));
+    assert_eq!(
+        found[0].message,
+        "8 bytes at byte 8 of struct pair are read without a record: `b` in this kernel, whatever was meant"
+    );
+    assert_eq!(through("fentry/two", 0), [], "a number");
+    assert_eq!(through("raw_tp/event", 0), [], "another context");
+}
+
+/// An object whose `struct NAME` has one member, read through the first argument with a record.
+fn relocated(section: &str, name: &str) -> Vec<u8> {
+    let mut btf = BtfBuilder::new(ORDER);
+    let long = btf.int("long", 8, 1);
+    let root = btf.structure(name, 8, &[Member::new("a", long, 0)]);
+    let proto = btf.func_proto(0, &[("ctx", 0)]);
+    let func = btf.func("p", proto, 1);
+    let (in_section, access_str_off) = (btf.str(section), btf.str("0:0"));
+    let mut ext = BtfExtBuilder::new(ORDER);
+    ext.func_info(in_section, 0, func);
+    ext.core_relo(in_section, CoreRelo { insn_off: 8, type_id: root, access_str_off, kind: 0 });
+    let mut object = ObjectBuilder::new(ORDER);
+    let insns = [Insn::ldx(Width::Dw, 2, 1, 0), Insn::ldx(Width::Dw, 3, 2, 0), Insn::mov(0, 0), Insn::exit()];
+    object.program(section, "p", &insns);
+    object.license("GPL");
+    object.btf(&btf.finish());
+    object.btf_ext(&ext.finish());
+    object.finish()
+}
+
+/// Check that an argument that became a pointer to another struct is a warning with the kernel's prototype, and that
+/// structs which begin with each other are the same in that.
+#[test]
+fn an_argument_of_another_type_is_drift() {
+    let found = |name: &str| verdict_of(&relocated("lsm/hook", name)).findings;
+    assert_eq!(found("pair___old"), []);
+    assert_eq!(found("begins_with_pair"), []);
+    let other = found("other");
+    assert_eq!(other.len(), 1, "{other:?}");
+    assert_eq!((other[0].code, other[0].effect), ("argument-changed", Effect::Drift));
+    assert_eq!(
+        other[0].message,
+        "the program reads argument 1 as `struct other *`, the kernel has `int hook(struct pair *)`"
+    );
 }
 
 /// Check that a load that no path leads to is none, and that copies of the context are the context.

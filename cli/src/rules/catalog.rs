@@ -347,6 +347,21 @@ pub(super) const CATALOG: &[Rule] = &[
     ),
     rule(
         Dependency,
+        "argument-changed",
+        "The program reads fields of an argument as those of one struct, and the kernel passes a pointer to another.",
+        "The verifier may pass it; other fields are read.",
+        "Read the arguments as the kernel has them: one program for each prototype, or a branch on \
+         LINUX_KERNEL_VERSION or bpf_core_type_matches().",
+    ),
+    rule(
+        Dependency,
+        "field-not-relocated",
+        "A struct of the kernel is read at a place that no CO-RE record relocates.",
+        "It passes; what is at that place is read.",
+        "Declare the struct with __attribute__((preserve_access_index)), or read it with BPF_CORE_READ().",
+    ),
+    rule(
+        Dependency,
         "kfunc-missing",
         "The kernel has no function for BPF of that name.",
         OBJECT_FAILS,

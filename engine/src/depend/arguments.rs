@@ -1,11 +1,12 @@
-//! Arguments of a target that a program reads off its context, and the target no longer has.
+//! Arguments of a target that a program reads off its context: whether the target has them, and whether they point to what
+//! the program takes them for.
 //!
 //! Source: `btf_ctx_access`, `get_ctx_arg_idx`, Linux.
 
 use super::lookup::find;
 use super::symbols::prototype;
 use super::{Answer, Code, Severity};
-use crate::btf::{Btf, Type, TypeId};
+use crate::btf::{Btf, Type, TypeId, essential_name};
 use crate::format::btf::Kind;
 use crate::kernel::Kernel;
 use crate::object::{AttachKind, AttachTarget};
@@ -116,4 +117,97 @@ fn places(btf: &Btf<'_>, id: TypeId) -> Option<u64> {
         Kind::Void => None,
         _ => btf.resolve_size(id).ok().map(|it| u64::from(it).div_ceil(PLACE).max(1)),
     }
+}
+
+/// Steps down first members before two structs count as strangers.
+const DEPTH_MAX: usize = 16;
+/// Structs whose layout is fixed for user space.
+const FIXED: [&[u8]; 2] = [b"pt_regs", b"user_pt_regs"];
+
+/// What an argument of the target in vmlinux points to, if that is a struct or union with a name.
+struct Pointed<'k, 'data> {
+    btf: &'k Btf<'data>,
+    id: TypeId,
+    /// Its name without flavor.
+    name: &'data [u8],
+    /// The target's prototype in C.
+    shown: String,
+}
+
+fn pointed<'k, 'data>(
+    target: &AttachTarget<'_>,
+    offset: u32,
+    kernel: &'k Kernel<'data>,
+) -> Option<Pointed<'k, 'data>> {
+    let (prefix, kind) = target.kind.in_btf()?;
+    let btf = &kernel.vmlinux.btf;
+    let id = kernel.vmlinux.named(&[prefix.as_bytes(), target.name?].concat(), kind)?;
+    let (proto_id, proto) = proto_of(btf, id)?;
+    let (Place::Argument(ty) | Place::Returned(ty)) = place(btf, &proto, target.kind, offset) else {
+        return None;
+    };
+    let (_, pointer) = btf.skip_mods_and_typedefs(ty).filter(|it| it.1.kind == Kind::Ptr)?;
+    let (_, to) = btf.skip_mods_and_typedefs(pointer.target())?;
+    let full = btf.name(to.name_off);
+    let is_meant = matches!(to.kind, Kind::Struct | Kind::Union) && !full.is_empty();
+    // In packs, what a pointer leads to has no members.
+    let id = kernel.vmlinux.named(full, to.kind).filter(|_| is_meant)?;
+    let hidden = usize::from(target.kind == AttachKind::TpBtf);
+    let shown = prototype(btf, proto_id, target.name?, hidden);
+    Some(Pointed { btf, id, name: essential_name(full), shown })
+}
+
+/// Whether an argument points to a struct called `name`, or to one that starts with it or that it starts with.
+pub(super) fn pointee(target: &AttachTarget<'_>, offset: u32, name: &[u8], kernel: &Kernel<'_>) -> Answer {
+    let Some(there) = pointed(target, offset, kernel) else { return Answer::ok() };
+    let wanted = [Kind::Struct, Kind::Union].into_iter().find_map(|it| kernel.vmlinux.named(name, it));
+    // What the kernel does not have is no field of it either.
+    let Some(wanted) = wanted.filter(|_| there.name != name) else { return Answer::ok() };
+    if starts_with(there.btf, there.id, name) || starts_with(there.btf, wanted, there.name) {
+        return Answer::ok();
+    }
+    let number = u64::from(offset) / PLACE + 1;
+    let wanted = String::from_utf8_lossy(name);
+    let text = format!(
+        "the program reads argument {number} as `struct {wanted} *`, the kernel has `{}`",
+        there.shown
+    );
+    Answer::new(Code::ArgumentChanged, Severity::Drifts).detail(text)
+}
+
+/// Whether the first member of a struct, or the first member of that, and so on, is a struct called `name`.
+fn starts_with(btf: &Btf<'_>, id: TypeId, name: &[u8]) -> bool {
+    let mut id = id;
+    for _ in 0..DEPTH_MAX {
+        let first = btf.ty(id).and_then(|it| it.member(0));
+        let Some((inner, ty)) = first.and_then(|it| btf.skip_mods_and_typedefs(it.type_id)) else {
+            return false;
+        };
+        if essential_name(btf.name(ty.name_off)) == name {
+            return true;
+        }
+        id = inner;
+    }
+    false
+}
+
+/// A load of `size` bytes at `at` behind an argument, which no record keeps at the field that was meant.
+pub(super) fn bare(
+    target: &AttachTarget<'_>,
+    offset: u32,
+    at: i16,
+    size: u32,
+    kernel: &Kernel<'_>,
+) -> Answer {
+    let there = pointed(target, offset, kernel).filter(|it| !FIXED.contains(&it.name));
+    let (Some(there), Ok(at)) = (there, u32::try_from(at)) else { return Answer::ok() };
+    let members = there.btf.ty(there.id).into_iter().flat_map(|it| it.members());
+    let before = members.filter(|it| it.bit_offset / 8 <= at);
+    let Some(member) = before.max_by_key(|it| it.bit_offset) else { return Answer::ok() };
+    let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    let (of, member) = (name(there.name), name(there.btf.name(member.name_off)));
+    let text = format!(
+        "{size} bytes at byte {at} of struct {of} are read without a record: `{member}` in this kernel, whatever was meant"
+    );
+    Answer::new(Code::FieldNotRelocated, Severity::Drifts).detail(text)
 }

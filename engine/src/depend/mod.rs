@@ -20,6 +20,7 @@ mod survey;
 mod symbols;
 
 pub use code::{Answer, Code, Severity};
+pub(crate) use need::of_use;
 pub use need::{Dependency, Need, Owner, needs};
 pub use survey::{Answered, Survey};
 
@@ -49,6 +50,8 @@ fn answer_with(need: &Need<'_>, kernel: &Kernel<'_>, modules: Modules, origin: B
     let answer = match need {
         Need::Attach(target) => attach::answer(target, kernel, modules),
         Need::Argument { target, offset } => arguments::answer(target, *offset, kernel),
+        Need::Pointee { target, offset, name } => arguments::pointee(target, *offset, name, kernel),
+        Need::Bare { target, offset, at, size } => arguments::bare(target, *offset, *at, *size, kernel),
         Need::Kfunc { name, proto, is_weak } => symbols::kfunc(name, proto, *is_weak, kernel, modules),
         Need::Variable { name, ty, is_weak } => symbols::variable(name, ty, *is_weak, kernel, modules),
         Need::Address { name, is_weak } => symbols::address(name, *is_weak, kernel),
@@ -66,6 +69,8 @@ fn answer_with(need: &Need<'_>, kernel: &Kernel<'_>, modules: Modules, origin: B
 fn roots(need: &Need<'_>) -> Option<Vec<(Vec<u8>, Kind)>> {
     match need {
         Need::Attach(target) | Need::Argument { target, .. } => attach::roots(target),
+        // What is behind a pointer does not show in the prototype.
+        Need::Pointee { .. } | Need::Bare { .. } => None,
         Need::Kfunc { name, .. } => Some(vec![(name.to_vec(), Kind::Func)]),
         Need::Variable { name, .. } => Some(vec![(name.to_vec(), Kind::Var)]),
         Need::Address { name, .. } => Some(vec![(name.to_vec(), Kind::Var), (name.to_vec(), Kind::Func)]),

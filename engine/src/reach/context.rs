@@ -1,94 +1,178 @@
-//! What a program reads off its context.
+//! What a program reads off its context, and through the pointers that it finds there.
 //!
 //! Tracing programs get the arguments of what they attach to as an array of 8-byte places, whose address is in register
-//! 1. Followed are copies of that register, into functions that are called too; a copy on the stack is not seen.
+//! 1. Followed are copies of that register and of the arguments, into functions that are called too; a copy on the stack
+//! is not seen.
 
 use super::image::Image;
 use crate::format::insn::{CALL, Insn, class};
 use crate::object::Object;
 
-/// A load off the context.
+/// Something that a program does with its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ContextRead {
+pub struct ContextUse {
     /// The slot of the instruction in the linked program.
     pub slot: usize,
-    /// Where it reads, in **bytes** from the start of the context.
-    pub offset: u32,
+    /// Where the argument is, in **bytes** from the start of the context.
+    pub argument: u32,
+    /// What is done with it.
+    pub access: Access,
+}
+
+/// What a program does with an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It loads it.
+    Itself,
+    /// It adds the offset of a field to it, or loads that field: the number of the record.
+    Field(usize),
+    /// It loads from behind it, so many bytes from there, without a record.
+    Bare(i16, u32),
 }
 
 /// Classes of jumps and calls.
 const JMP: u8 = 5;
 const JMP32: u8 = 6;
-
-/// Registers that hold the context, a bit for each.
-type Holders = u16;
-
-/// The first argument, and all of them.
-const IN_FIRST: Holders = 0b10;
-const ARGUMENTS: Holders = 0b11_1110;
+/// Registers of BPF, the frame pointer last.
+const REGISTERS: usize = 11;
 /// Arguments of a function in registers, which a call leaves undefined, and its result.
-const CALLER_SAVED: Holders = 0b11_1111;
+const CALLER_SAVED: usize = 6;
 
-/// Loads off the context in entry program number `program` of an object, in the order of their slots.
-pub fn context_reads(object: &Object<'_>, program: usize) -> Vec<ContextRead> {
-    reads(&Image::link(object, program))
+/// What is known of a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Other,
+    Context,
+    /// An argument, by where it is in the context.
+    Argument(u32),
+    /// The offset of a field, by its record.
+    Offset(usize),
 }
 
-fn reads(image: &Image) -> Vec<ContextRead> {
+type Registers = [Held; REGISTERS];
+
+/// What entry program number `program` of an object does with its context, in the order of the slots.
+pub fn context_uses(object: &Object<'_>, program: usize) -> Vec<ContextUse> {
+    uses(&Image::link(object, program))
+}
+
+fn uses(image: &Image) -> Vec<ContextUse> {
     let at = |slot: usize| image.slots.get(slot).map(|it| it.insn);
-    // By slot: the registers that hold it on every way there that was found so far. They only get fewer, so that this
-    // comes to an end.
-    let mut holders: Vec<Option<Holders>> = vec![None; image.slots.len()];
-    let mut pending = vec![(0, IN_FIRST)];
+    let mut records = vec![None; image.slots.len()];
+    for (record, slot) in image.records() {
+        if let Some(place) = records.get_mut(slot) {
+            *place = Some(record);
+        }
+    }
+    let record_of = |slot: usize| records.get(slot).copied().flatten();
+    // By slot: what registers hold on every way there that was found so far. It only gets less, so that this comes to an
+    // end.
+    let mut known: Vec<Option<Registers>> = vec![None; image.slots.len()];
+    let mut first = [Held::Other; REGISTERS];
+    set(&mut first, 1, Held::Context);
+    let mut pending = vec![(0, first)];
     while let Some((slot, coming)) = pending.pop() {
-        let (Some(place), Some(insn)) = (holders.get_mut(slot), at(slot)) else { continue };
-        let joined = place.map_or(coming, |known| known & coming);
+        let (Some(place), Some(insn)) = (known.get_mut(slot), at(slot)) else { continue };
+        let joined = place.map_or(coming, |known| join(known, coming));
         if *place == Some(joined) {
             continue;
         }
         *place = Some(joined);
         let reference = image.slots.get(slot).and_then(|it| it.reference).filter(|_| insn.code == CALL);
         if let Some(callee) = image.callee(reference).and_then(|it| image.functions.get(it)) {
-            pending.push((callee.start, joined & ARGUMENTS));
+            let mut passed = joined;
+            passed.iter_mut().skip(CALLER_SAVED).for_each(|it| *it = Held::Other);
+            set(&mut passed, 0, Held::Other);
+            pending.push((callee.start, passed));
         }
-        let after = step(insn, joined);
+        let mut after = joined;
+        step(insn, record_of(slot), &mut after);
         pending.extend(next(slot, insn).into_iter().flatten().map(|it| (it, after)));
     }
-    let of_slot = |(slot, holders): (usize, &Option<Holders>)| {
-        let insn = at(slot)?;
-        let is_read = insn.class() == class::LDX && holds((*holders)?, insn.src);
-        let offset = u32::try_from(insn.off).ok().filter(|_| is_read)?;
-        Some(ContextRead { slot, offset })
+    let of_slot = |(slot, known): (usize, &Option<Registers>)| {
+        let (argument, access) = used(at(slot)?, record_of(slot), known.as_ref()?)?;
+        Some(ContextUse { slot, argument, access })
     };
-    holders.iter().enumerate().filter_map(of_slot).collect()
+    known.iter().enumerate().filter_map(of_slot).collect()
 }
 
-fn holds(holders: Holders, register: u8) -> bool {
-    holders & bit(register) != 0
+fn get(registers: &Registers, register: u8) -> Held {
+    registers.get(usize::from(register)).copied().unwrap_or(Held::Other)
 }
 
-fn bit(register: u8) -> Holders {
-    1_u16.checked_shl(register.into()).unwrap_or(0)
+fn set(registers: &mut Registers, register: u8, held: Held) {
+    if let Some(it) = registers.get_mut(usize::from(register)) {
+        *it = held;
+    }
 }
 
-/// What holds the context behind an instruction.
-fn step(insn: Insn, before: Holders) -> Holders {
-    /// `mov` of a register, 64 bits wide.
-    const MOV64: u8 = 0xbf;
+fn join(mut known: Registers, coming: Registers) -> Registers {
+    for (known, coming) in known.iter_mut().zip(coming) {
+        if *known != coming {
+            *known = Held::Other;
+        }
+    }
+    known
+}
+
+/// Opcode bits of an addition, and of a register in place of an immediate.
+const ADD64: u8 = 0x07;
+const BY_REGISTER: u8 = 0x08;
+
+/// What an instruction does with an argument.
+fn used(insn: Insn, record: Option<usize>, before: &Registers) -> Option<(u32, Access)> {
+    let source = get(before, insn.src);
+    match (insn.class(), source, record) {
+        (class::LDX, Held::Context, _) => Some((u32::try_from(insn.off).ok()?, Access::Itself)),
+        (class::LDX, Held::Argument(argument), Some(record)) => Some((argument, Access::Field(record))),
+        (class::LDX, Held::Argument(argument), None) => {
+            Some((argument, Access::Bare(insn.off, insn.access_size())))
+        }
+        _ if insn.code == ADD64 | BY_REGISTER => match (get(before, insn.dst), source) {
+            (Held::Argument(argument), Held::Offset(record))
+            | (Held::Offset(record), Held::Argument(argument)) => Some((argument, Access::Field(record))),
+            _ => None,
+        },
+        _ => match (insn.code, get(before, insn.dst), record) {
+            (ADD64, Held::Argument(argument), Some(record)) => Some((argument, Access::Field(record))),
+            _ => None,
+        },
+    }
+}
+
+/// What registers hold behind an instruction.
+fn step(insn: Insn, record: Option<usize>, registers: &mut Registers) {
+    /// `mov`, 64 bits wide, of an immediate.
+    const MOV64: u8 = 0xb7;
     /// Mode of atomic stores, which may load too.
     const ATOMIC: u8 = 0xc0;
     match insn.class() {
-        class::ALU64 if insn.code == MOV64 && insn.off == 0 && holds(before, insn.src) => {
-            before | bit(insn.dst)
+        class::ALU | class::ALU64 => {
+            let held = match (insn.code, record) {
+                (code, _) if code == MOV64 | BY_REGISTER && insn.off == 0 => get(registers, insn.src),
+                (MOV64, Some(record)) => Held::Offset(record),
+                _ => Held::Other,
+            };
+            set(registers, insn.dst, held);
         }
-        class::ALU | class::ALU64 | class::LDX => before & !bit(insn.dst),
-        class::LD if insn.is_ldimm64() => before & !bit(insn.dst),
+        class::LDX => {
+            let held = match (get(registers, insn.src), u32::try_from(insn.off)) {
+                (Held::Context, Ok(offset)) if insn.access_size() == 8 => Held::Argument(offset),
+                _ => Held::Other,
+            };
+            set(registers, insn.dst, held);
+        }
+        class::LD if insn.is_ldimm64() => set(registers, insn.dst, Held::Other),
+        class::STX if insn.code & 0xe0 == ATOMIC => {
+            set(registers, insn.src, Held::Other);
+            set(registers, 0, Held::Other);
+        }
+        class::ST | class::STX => {}
         // Loads of packets are calls.
-        class::LD => before & !CALLER_SAVED,
-        class::STX if insn.code & 0xe0 == ATOMIC => before & !bit(insn.src) & !bit(0),
-        class::ST | class::STX => before,
-        _ if insn.code & 0xf0 == 0x80 => before & !CALLER_SAVED,
-        _ => before,
+        kind if kind == class::LD || insn.code & 0xf0 == 0x80 => {
+            registers.iter_mut().take(CALLER_SAVED).for_each(|it| *it = Held::Other);
+        }
+        _ => {}
     }
 }
 
@@ -126,7 +210,8 @@ mod tests {
         let slots = insns.iter().map(|&insn| Slot { insn, reference: None, function: 0, offset: 0 });
         let entry = Function { program: 0, start: 0, end: insns.len(), is_global: true };
         let image = Image::of(slots.collect(), vec![entry]);
-        let found: Vec<_> = reads(&image).into_iter().map(|it| (it.slot, it.offset)).collect();
+        let loads = uses(&image).into_iter().filter(|it| it.access == Access::Itself);
+        let found: Vec<_> = loads.map(|it| (it.slot, it.argument)).collect();
         assert_eq!(found, expected);
     }
 

@@ -29,7 +29,7 @@ mod step;
 mod thresholds;
 mod verifier;
 
-pub use context::{ContextRead, context_reads};
+pub use context::{Access, ContextUse, context_uses};
 pub use image::{Function, Image, Slot};
 pub use program::Program;
 pub use thresholds::Thresholds;

@@ -1,4 +1,5 @@
-//! Programs that read arguments which what they attach to does not have, class of kernels by class of kernels.
+//! Programs that read arguments which what they attach to does not have, or has as something else, class of kernels by
+//! class of kernels.
 //!
 //! The verifier refuses such a load where it gets there, and programs choose between the forms of a prototype as they
 //! choose between fields: only what is reached counts.
@@ -10,9 +11,9 @@ use super::needs;
 use super::reaching::{Found, Reaching};
 use super::verdict::{Effect, Finding, ProgramVerdict, Verdict};
 use crate::batch::Folded;
-use crate::depend::{Answered, Need, Owner, Severity, Survey};
+use crate::depend::{Answered, Owner, Severity, Survey, of_use};
 use crate::object::Object;
-use crate::reach::context_reads;
+use crate::reach::{ContextUse, context_uses};
 use crate::resolve::Outcome;
 
 /// Arguments of one object's programs that some kernel does not have.
@@ -32,13 +33,14 @@ struct Argument<'a, 'r> {
 impl<'a, 'r> Arguments<'a, 'r> {
     pub(super) fn of(object: &'a Object<'r>, survey: &'a Survey<'r>, number: usize) -> Self {
         let argument = |(owner, answered): (Owner, &'a Answered<'r>)| {
-            let (Owner::Program(program), Need::Argument { offset, .. }) = (owner, &answered.need) else {
+            let Owner::Program(program) = owner else { return None };
+            let target = answered.need.argument_of()?;
+            if answered.answers.iter().all(|it| it.severity == Severity::Fine) {
                 return None;
-            };
-            let is_there = answered.answers.iter().all(|it| it.severity == Severity::Fine);
-            let reads = if is_there { return None } else { context_reads(object, program) };
-            let slots = reads.iter().filter(|it| it.offset & !7 == *offset).map(|it| it.slot);
-            Some(Argument { program, slots: slots.collect(), answered })
+            }
+            let uses = context_uses(object, program);
+            let is_it = |it: &&ContextUse| of_use(object, target, it).as_ref() == Some(&answered.need);
+            Some(Argument { program, slots: uses.iter().filter(is_it).map(|it| it.slot).collect(), answered })
         };
         Self { object: Some(object), unmet: survey.of(number).filter_map(argument).collect() }
     }
@@ -90,6 +92,11 @@ impl<'a, 'r> Arguments<'a, 'r> {
             let (effect, verdict, assumed, message) = match found {
                 // Another form of the prototype, for other kernels.
                 Some(Found::Dead { .. }) => continue,
+                Some(Found::Live { assumed }) if answer.severity == Severity::Drifts => {
+                    (Effect::Drift, Verdict::OkDrift, assumed, why)
+                }
+                // Of what is no more than a warning, nothing is said that is not sure.
+                _ if answer.severity == Severity::Drifts => continue,
                 Some(Found::Live { assumed }) => (Effect::Aborts, Verdict::FailAttach, assumed, why),
                 Some(Found::Conditional { assumed }) => {
                     let message = format!("{why}; whether the verifier gets there is open");
