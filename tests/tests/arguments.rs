@@ -23,7 +23,8 @@ fn vmlinux() -> Vec<u8> {
     let pair = btf.structure("pair", 16, &[Member::new("a", long, 0), Member::new("b", long, 64)]);
     let to_pair = btf.ptr(pair);
     btf.structure("begins_with_pair", 24, &[Member::new("first", pair, 0), Member::new("a", long, 128)]);
-    btf.structure("other", 8, &[Member::new("a", long, 0)]);
+    btf.structure("renamed", 8, &[Member::new("a", long, 0)]);
+    btf.structure("other", 8, &[Member::new("c", long, 0)]);
     let to_void = btf.ptr(0);
     let mut func = |name: &str, returned: u32, params: &[(&str, u32)]| {
         let proto = btf.func_proto(returned, params);
@@ -150,7 +151,8 @@ fn a_load_without_a_record_is_drift() {
 fn relocated(section: &str, name: &str) -> Vec<u8> {
     let mut btf = BtfBuilder::new(ORDER);
     let long = btf.int("long", 8, 1);
-    let root = btf.structure(name, 8, &[Member::new("a", long, 0)]);
+    let member = if name == "other" { "c" } else { "a" };
+    let root = btf.structure(name, 8, &[Member::new(member, long, 0)]);
     let proto = btf.func_proto(0, &[("ctx", 0)]);
     let func = btf.func("p", proto, 1);
     let (in_section, access_str_off) = (btf.str(section), btf.str("0:0"));
@@ -173,6 +175,7 @@ fn an_argument_of_another_type_is_drift() {
     let found = |name: &str| verdict_of(&relocated("lsm/hook", name)).findings;
     assert_eq!(found("pair___old"), []);
     assert_eq!(found("begins_with_pair"), []);
+    assert_eq!(found("renamed"), []);
     let other = found("other");
     assert_eq!(other.len(), 1, "{other:?}");
     assert_eq!((other[0].code, other[0].effect), ("argument-changed", Effect::Drift));

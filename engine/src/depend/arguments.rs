@@ -3,6 +3,8 @@
 //!
 //! Source: `btf_ctx_access`, `get_ctx_arg_idx`, Linux.
 
+use hashbrown::HashSet;
+
 use super::lookup::find;
 use super::symbols::prototype;
 use super::{Answer, Code, Severity};
@@ -157,13 +159,17 @@ fn pointed<'k, 'data>(
     Some(Pointed { btf, id, name: essential_name(full), shown })
 }
 
-/// Whether an argument points to a struct called `name`, or to one that starts with it or that it starts with.
+/// Whether an argument points to a struct called `name`, to one that starts with it or that it starts with, or to one that
+/// is like it but for its name.
 pub(super) fn pointee(target: &AttachTarget<'_>, offset: u32, name: &[u8], kernel: &Kernel<'_>) -> Answer {
     let Some(there) = pointed(target, offset, kernel) else { return Answer::ok() };
     let wanted = [Kind::Struct, Kind::Union].into_iter().find_map(|it| kernel.vmlinux.named(name, it));
     // What the kernel does not have is no field of it either.
     let Some(wanted) = wanted.filter(|_| there.name != name) else { return Answer::ok() };
-    if starts_with(there.btf, there.id, name) || starts_with(there.btf, wanted, there.name) {
+    let is_same = has_members_of(there.btf, there.id, wanted)
+        || starts_with(there.btf, there.id, name)
+        || starts_with(there.btf, wanted, there.name);
+    if is_same {
         return Answer::ok();
     }
     let number = u64::from(offset) / PLACE + 1;
@@ -173,6 +179,17 @@ pub(super) fn pointee(target: &AttachTarget<'_>, offset: u32, name: &[u8], kerne
         there.shown
     );
     Answer::new(Code::ArgumentChanged, Severity::Drifts).detail(text)
+}
+
+/// Whether a struct has the named members of another at the same places: `sockaddr` and `sockaddr_unsized`.
+fn has_members_of(btf: &Btf<'_>, id: TypeId, other: TypeId) -> bool {
+    let (Some(ty), Some(other)) = (btf.ty(id), btf.ty(other)) else { return false };
+    let named = |ty: &Type<'_>| -> HashSet<(&[u8], u32)> {
+        let members = ty.members().map(|it| (btf.name(it.name_off), it.bit_offset));
+        members.filter(|it| !it.0.is_empty()).collect()
+    };
+    let wanted = named(&other);
+    !wanted.is_empty() && wanted.is_subset(&named(&ty))
 }
 
 /// Whether the first member of a struct, or the first member of that, and so on, is a struct called `name`.

@@ -1,8 +1,8 @@
 //! What a program reads off its context, and through the pointers that it finds there.
 //!
-//! Tracing programs get the arguments of what they attach to as an array of 8-byte places, whose address is in register
-//! 1. Followed are copies of that register and of the arguments, into functions that are called too; a copy on the stack
-//! is not seen.
+//! Tracing programs get the arguments of what they attach to as an array of 8-byte places, whose address is in the first
+//! register of arguments. Followed are copies of that register and of the arguments, into functions that are called too;
+//! a copy on the stack is not seen.
 
 use super::image::Image;
 use crate::format::insn::{CALL, Insn, class};
