@@ -13,7 +13,7 @@ use btfleet_benches::fleet::{load, round, with_pack, write_pack};
 use btfleet_benches::set::Set;
 use btfleet_benches::workload::{File, Paths};
 use btfleet_engine::batch::Batch;
-use btfleet_engine::dialect::Rules;
+use btfleet_engine::dialect::{Kinds, Rules, Searched};
 use btfleet_engine::fleet::{Fleet, Modules, RootTable, Selection};
 use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::kernel::Kernel;
@@ -88,7 +88,8 @@ fn on_open_pack(c: &mut Criterion, name: &str, files: &[&File], kernels: &[Kerne
         queries.extend(query.filter(|it| !queries.contains(it)));
     }
     let fleet = Fleet::new(kernels.iter().collect());
-    let selection = Selection { modules: Modules::All, exact_kinds: false, in_modules: true };
+    let selection =
+        Selection { modules: Modules::All, kinds: Kinds::Compatible, searched: Searched::ModulesIfNone };
     let table = |query: &Query<'_>| fleet.table(&query.root, selection);
     let tables: Vec<RootTable<'_>> = queries.iter().map(|it| table(it.0)).collect();
     let cases: Vec<Case<'_>> =

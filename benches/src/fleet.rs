@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use btfleet_engine::batch::{Batch, Folded, Run};
-use btfleet_engine::dialect::Loader;
+use btfleet_engine::dialect::{Kinds, Loader, Searched};
 use btfleet_engine::fleet::{Fleet, Modules, Selection};
 use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::kernel::{Kernel, PackSource};
@@ -232,7 +232,8 @@ impl<'r> Rows<'r> {
         }
         let roots: HashSet<&Root<'_>> = queries.iter().map(|(query, _)| &query.root).collect();
         let fleet = Fleet::new(kernels.iter().collect());
-        let selection = Selection { modules: Modules::All, exact_kinds: false, in_modules: true };
+        let selection =
+            Selection { modules: Modules::All, kinds: Kinds::Compatible, searched: Searched::ModulesIfNone };
         let mut distinct = Distinct {
             records: relocs().count(),
             queries: queries.len(),

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Resolve(ResolveArgs),
     /// Write objects relocated for kernels: a file for each distinct content, and which kernels it serves.
     Relocate(RelocateArgs),
+    /// Write as much of each kernel's BTF as the objects need: libbpf makes the same of them with that.
+    MinBtf(MinBtfArgs),
     /// Why a record or a program comes out as it does on one kernel, and what to do about it.
     Explain(ExplainArgs),
     /// Programs as the kernel takes them in BPF_PROG_LOAD, with the CO-RE records that it applies itself.
@@ -67,8 +69,9 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
-    /// RELEASE, without one, of the release that each kernel's name has; or 'aya', for programs loaded from Rust.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
+    /// RELEASE, without one, of the release that each kernel's name has; 'aya', for programs loaded from
+    /// Rust; or 'ebpf-go', from Go.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go")]
     pub(crate) loader: LoaderArg,
     /// Judge by every loader, and show the programs about which they disagree; exits with 1 if there are any that are
     /// loaded by default.
@@ -94,8 +97,9 @@ pub(crate) struct ResolveArgs {
     #[arg(long, value_enum, default_value_t = ResolveFormat::Table)]
     pub(crate) format: ResolveFormat,
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
-    /// RELEASE, without one, of the release that each kernel's name has; or 'aya', for programs loaded from Rust.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
+    /// RELEASE, without one, of the release that each kernel's name has; 'aya', for programs loaded from
+    /// Rust; or 'ebpf-go', from Go.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go")]
     pub(crate) loader: LoaderArg,
     /// Skip programs in sections with a leading '?', as libbpf does unless told to load them.
     #[arg(long)]
@@ -134,6 +138,18 @@ pub(crate) struct CoreRelosArgs {
 pub(crate) enum CoreRelosFormat {
     Json,
     Bin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MinBtfArgs {
+    #[command(flatten)]
+    pub(crate) inputs: InputArgs,
+    /// Directory for the files and their manifest.json; what an earlier run wrote there is replaced.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Compress every file.
+    #[arg(long)]
+    pub(crate) zstd: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -21,8 +21,12 @@ const CAUSES_SHOWN: usize = 30;
 const NAMES_SHOWN: usize = 4;
 
 /// The loaders that are compared, by the names that they are typed by.
-const COMPARED: [(&str, LoaderArg); 3] =
-    [("libbpf", LoaderArg::Libbpf), ("kernel", LoaderArg::Kernel(None)), ("aya", LoaderArg::Aya)];
+const COMPARED: [(&str, LoaderArg); 4] = [
+    ("libbpf", LoaderArg::Libbpf),
+    ("kernel", LoaderArg::Kernel(None)),
+    ("aya", LoaderArg::Aya),
+    ("ebpf-go", LoaderArg::EbpfGo),
+];
 
 /// One loader's answer about a program on a kernel.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -12,13 +12,14 @@ use crate::output::Failure;
 /// What answers are those of, where kernels relocate by different rules.
 const EACH_ITS_OWN: &str = "Linux, each kernel with its own release";
 
-/// A loader as it can be typed: `libbpf`, `kernel`, `kernel:RELEASE` or `aya`.
+/// A loader as it can be typed: `libbpf`, `kernel`, `kernel:RELEASE`, `aya` or `ebpf-go`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoaderArg {
     Libbpf,
     /// The release is that of each kernel's name if it is not given.
     Kernel(Option<Release>),
     Aya,
+    EbpfGo,
 }
 
 impl FromStr for LoaderArg {
@@ -29,11 +30,11 @@ impl FromStr for LoaderArg {
             "libbpf" => Ok(Self::Libbpf),
             "kernel" => Ok(Self::Kernel(None)),
             "aya" => Ok(Self::Aya),
+            "ebpf-go" => Ok(Self::EbpfGo),
             _ => match text.strip_prefix("kernel:").map(Release::parse) {
                 Some(Some(release)) => Ok(Self::Kernel(Some(release))),
                 Some(None) => Err("RELEASE is a kernel release such as 6.12.117".into()),
-                None if text == "ebpf-go" => Err("the rules of cilium/ebpf are not modelled".into()),
-                None => Err("it is 'libbpf', 'kernel', 'kernel:RELEASE' or 'aya'".into()),
+                None => Err("it is 'libbpf', 'kernel', 'kernel:RELEASE', 'aya' or 'ebpf-go'".into()),
             },
         }
     }
@@ -67,6 +68,7 @@ impl Loaders {
                 LoaderArg::Kernel(Some(release)) => Ok(Loader::Kernel(release)),
                 LoaderArg::Kernel(None) => release_of(name).map(Loader::Kernel),
                 LoaderArg::Aya => Ok(Loader::Aya),
+                LoaderArg::EbpfGo => Ok(Loader::EbpfGo),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self::named(arg, by_kernel))
@@ -78,6 +80,7 @@ impl Loaders {
         let by_kernel = kernel_names.iter().map(|name| match arg {
             LoaderArg::Libbpf => Loader::Libbpf,
             LoaderArg::Aya => Loader::Aya,
+            LoaderArg::EbpfGo => Loader::EbpfGo,
             LoaderArg::Kernel(release) => {
                 Loader::Kernel(release.or_else(|| release_in_name(name)).unwrap_or(UNKNOWN))
             }
@@ -92,6 +95,7 @@ impl Loaders {
             (LoaderArg::Libbpf, _) => MODELS.to_owned(),
             (LoaderArg::Kernel(Some(release)), _) => Loader::Kernel(release).to_string(),
             (LoaderArg::Aya, _) => Loader::Aya.to_string(),
+            (LoaderArg::EbpfGo, _) => Loader::EbpfGo.to_string(),
             (_, [first, rest @ ..]) if rest.iter().all(|it| it == first) => first.to_string(),
             _ => EACH_ITS_OWN.to_owned(),
         };

@@ -13,8 +13,10 @@ mod inputs;
 mod load;
 mod loader;
 mod manifest;
+mod min_btf;
 mod outdir;
 mod output;
+mod outtree;
 mod pack;
 mod patches;
 mod project;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Resolve(args) => resolve::run(args),
         Command::Relocate(args) => relocate::run(args),
+        Command::MinBtf(args) => min_btf::run(args),
         Command::Explain(args) => explain::run(args),
         Command::CoreRelos(args) => core_relos::run(args),
         Command::Classes(args) => classes::run(args),

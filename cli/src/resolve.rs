@@ -202,8 +202,8 @@ fn describe<'a>(loader: Loader, outcome: &Outcome, module_name: &impl Fn(u32) ->
             let who = match loader {
                 Loader::Libbpf => format!(" (libbpf: {})", error.errno()),
                 Loader::Kernel(_) => format!(" (kernel: {})", error.errno()),
-                // It has no error numbers.
-                Loader::Aya => String::new(),
+                // They have no error numbers.
+                Loader::Aya | Loader::EbpfGo => String::new(),
             };
             format!("{}  {error}{who}", paint(BAD, error.code()))
         }

@@ -265,8 +265,13 @@ fn loaders_are_compared() {
     assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
     let (end, differences) = rows(&out).split_last().map(|(end, rows)| (end.clone(), rows.to_vec())).unwrap();
     assert_eq!(end["rows"], differences.len());
-    let models = "libbpf f7081a6 (July 2026); Linux, each kernel with its own release; aya-obj 0.3.0";
-    assert_eq!(end["models"], models);
+    let models = [
+        "libbpf f7081a6 (July 2026)",
+        "Linux, each kernel with its own release",
+        "aya-obj 0.3.0",
+        "cilium/ebpf v0.22.0-28-g5ba0b3b2",
+    ];
+    assert_eq!(end["models"], models.join("; "));
     let on_old = differences.iter().find(|row| row["kernel"] == kernel(OLD)).unwrap();
     assert_eq!((&on_old["t"], &on_old["by_loader"][1]["verdict"]), (&"loaders".into(), &Value::Null));
     assert_eq!(on_old["by_loader"][2]["verdict"], "fail-reloc");
@@ -274,9 +279,20 @@ fn loaders_are_compared() {
     let text = stdout(&compare(&[]));
     assert!(text.contains("fail-reloc") && text.contains("loaders disagree about"), "{text}");
     assert_eq!(compare(&["--loader", "aya"]).status.code(), Some(2));
-    let out = btfleet(&["check", &queries, "--loader", "ebpf-go", "-k", &kernel(NEW)]);
-    assert_eq!(out.status.code(), Some(2));
-    assert!(stderr(&out).contains("cilium/ebpf"), "{}", stderr(&out));
+}
+
+/// Check that cilium/ebpf's answers can be asked for: a size that is not there is poison, where libbpf writes 0.
+#[test]
+fn the_loader_can_be_ebpf_go() {
+    let resolve = |loader: &str| {
+        let args = ["resolve", &object("type_queries.bpf.o"), "--format", "jsonl", "--loader", loader];
+        rows(&btfleet(&[&args[..], &["-k", &kernel(OLD)]].concat()))
+    };
+    let (go, libbpf) = (resolve("ebpf-go"), resolve("libbpf"));
+    assert_eq!(go.last().unwrap()["models"], "cilium/ebpf v0.22.0-28-g5ba0b3b2");
+    let zeros = libbpf.iter().zip(&go).filter(|(row, _)| row["code"] == "zero-as-queried");
+    let poisoned: Vec<_> = zeros.map(|(_, row)| row["code"].as_str().unwrap()).collect();
+    assert!(!poisoned.is_empty() && poisoned.iter().all(|it| *it == "no-type"), "{poisoned:?}");
 }
 
 /// Check that the kernel's own rules are those of its release, and that kernels without them say so.

@@ -13,8 +13,20 @@
 //! UNION for kernels that do not know it), and types of the kernel with more than three underscores in a row or more
 //! than one flavor, which it would cut elsewhere; no kernel is known to have one.
 //!
-//! Source: `kernel/bpf/btf.c` and `tools/lib/bpf/relo_core.c`, Linux; `src/btf/relocation.rs`, aya-obj; spec sections
-//! 5.5, 11.2 and 14.
+//! cilium/ebpf's rules are those of its commit [`EBPF_GO`]. Not modelled is:
+//!
+//! * `TYPE_ID_LOCAL`: it gives the program's BTF new ids; here the object's own stand;
+//! * `TYPE_MATCHES` behind pointers: it compares the members of what they point to, here name and kind have to do;
+//! * what arrays are indexed by, which it compares as well; compilers have integers there;
+//! * functions, variables and tags of the kernel as candidates for a root of another kind: they never fit;
+//! * types of the kernel whose names it would cut elsewhere than libbpf (`a____b`), and that it never finds one whose
+//!   only `___` is at the start of its name;
+//! * offsets of packed fields that are compared with a bitfield, and legacy bitfields of a module's struct whose INT is
+//!   vmlinux's;
+//! * that it does not read an object at all in which one record is malformed: here it is that record's program.
+//!
+//! Source: `kernel/bpf/btf.c` and `tools/lib/bpf/relo_core.c`, Linux; `src/btf/relocation.rs`, aya-obj; `btf/core.go`,
+//! cilium/ebpf; spec sections 5.5, 11.2 and 14.
 
 use std::fmt;
 
@@ -22,6 +34,9 @@ use crate::btf::{Flavors, Sizes};
 
 /// The release of aya-obj whose answers are modelled.
 pub const AYA_OBJ: &str = "0.3.0";
+
+/// The state of cilium/ebpf whose answers are modelled, of 24 July 2026.
+pub const EBPF_GO: &str = "v0.22.0-28-g5ba0b3b2";
 
 /// Who relocates the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +47,8 @@ pub enum Loader {
     Kernel(Release),
     /// aya, in user space, for programs and tools that are written in Rust.
     Aya,
+    /// cilium/ebpf, in user space, for tools that are written in Go.
+    EbpfGo,
 }
 
 impl Loader {
@@ -52,6 +69,7 @@ impl fmt::Display for Loader {
             Self::Libbpf => f.write_str(crate::MODELS),
             Self::Kernel(release) => write!(f, "Linux {release}"),
             Self::Aya => write!(f, "aya-obj {AYA_OBJ}"),
+            Self::EbpfGo => write!(f, "cilium/ebpf {EBPF_GO}"),
         }
     }
 }
@@ -178,21 +196,89 @@ pub enum Patching {
     Checked,
     /// aya: nearly nothing is checked, and an access whose width cannot follow ends the load.
     Aya,
+    /// cilium/ebpf: widths never change, immediates are checked for their range, a poisoned `ldimm64` stays one.
+    EbpfGo,
+}
+
+/// Of what kinds the candidates for a root are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinds {
+    /// That of the root; ENUM and ENUM64 count as one.
+    Compatible,
+    /// Just that of the root.
+    Exact,
+    /// Any: a typedef may stand for a struct, and one that is only declared is one as well.
+    Any,
+}
+
+/// Where candidates are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Searched {
+    /// In vmlinux.
+    Vmlinux,
+    /// In vmlinux, and in modules if it has none.
+    ModulesIfNone,
+    /// In vmlinux and in modules.
+    All,
+}
+
+/// How fields are found in a candidate, and what is computed of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fields {
+    /// libbpf's way, and what others have made of it.
+    Libbpf,
+    /// cilium/ebpf's: breadth first, and of bitfields what an access as wide as their type needs.
+    EbpfGo,
+}
+
+/// How types are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Types {
+    /// libbpf's way, and what others have made of it.
+    Libbpf,
+    /// cilium/ebpf's: pairs that were met before fit.
+    EbpfGo,
+}
+
+/// What becomes of the candidates for a root from record to record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// A record takes away those that it does not match from the records behind it.
+    Pruned,
+    /// Every record starts with all of them.
+    Fresh,
+    /// All records of a program that are about the same local type get the one that the most of them match.
+    Scored,
+}
+
+/// What the size or id of a type is that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutType {
+    /// 0.
+    Zero,
+    /// An error.
+    Error,
+    /// There is none: the instruction is poisoned.
+    Poison,
 }
 
 /// The rules by which a loader decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Whether programs are loaded one by one, each with its own records.
-    pub in_kernel: bool,
+    pub one_by_one: bool,
     /// Where flavors of names begin.
     pub flavors: Flavors,
-    /// Whether an ENUM is no candidate for an ENUM64, nor the other way round.
-    pub exact_kinds: bool,
-    /// Whether modules are searched.
-    pub in_modules: bool,
-    /// Whether a record takes away the candidates that it does not match from those behind it.
-    pub prunes: bool,
+    /// Of what kinds candidates are.
+    pub kinds: Kinds,
+    /// When modules are searched.
+    pub searched: Searched,
+    /// What becomes of candidates from record to record.
+    pub choice: Choice,
+    /// How fields are found.
+    pub fields: Fields,
+    /// How types are compared.
+    pub types: Types,
     /// How sizes of types are computed, on both sides.
     pub sizes: Sizes,
     /// Nested members and parameters that comparisons of types follow.
@@ -232,8 +318,10 @@ pub struct Rules {
     pub validates: bool,
     /// Whether a value that the target's field cannot have is poison, else an error.
     pub no_value_is_poison: bool,
-    /// Whether size and id of a type that is not there are 0, else an error.
-    pub missing_is_zero: bool,
+    /// Whether instructions have to hold the local id where an id is asked for.
+    pub validates_ids: bool,
+    /// What size and id of a type are that is not there.
+    pub without_type: WithoutType,
     /// Whether a record outside all functions is passed over, else an error.
     pub skips_outside: bool,
     /// How instructions are patched.
@@ -243,11 +331,13 @@ pub struct Rules {
 impl Rules {
     /// libbpf's.
     pub const LIBBPF: Self = Self {
-        in_kernel: false,
+        one_by_one: false,
         flavors: Flavors::LastWellFormed,
-        exact_kinds: false,
-        in_modules: true,
-        prunes: true,
+        kinds: Kinds::Compatible,
+        searched: Searched::ModulesIfNone,
+        choice: Choice::Pruned,
+        fields: Fields::Libbpf,
+        types: Types::Libbpf,
         sizes: Sizes::Libbpf,
         level_max: 32,
         compares_types: true,
@@ -267,18 +357,21 @@ impl Rules {
         signed_by_bit: false,
         validates: true,
         no_value_is_poison: false,
-        missing_is_zero: true,
+        validates_ids: false,
+        without_type: WithoutType::Zero,
         skips_outside: true,
         patching: Patching::Checked,
     };
 
     /// aya's.
     const AYA: Self = Self {
-        in_kernel: false,
+        one_by_one: false,
         flavors: Flavors::First,
-        exact_kinds: true,
-        in_modules: false,
-        prunes: false,
+        kinds: Kinds::Exact,
+        searched: Searched::Vmlinux,
+        choice: Choice::Fresh,
+        fields: Fields::Libbpf,
+        types: Types::Libbpf,
         sizes: Sizes::Aya,
         // HARDEN: it has no bound.
         level_max: 256,
@@ -299,9 +392,28 @@ impl Rules {
         signed_by_bit: true,
         validates: false,
         no_value_is_poison: true,
-        missing_is_zero: false,
+        validates_ids: false,
+        without_type: WithoutType::Error,
         skips_outside: false,
         patching: Patching::Aya,
+    };
+
+    /// cilium/ebpf's.
+    const EBPF_GO: Self = Self {
+        one_by_one: true,
+        flavors: Flavors::Last,
+        kinds: Kinds::Any,
+        searched: Searched::All,
+        choice: Choice::Scored,
+        fields: Fields::EbpfGo,
+        types: Types::EbpfGo,
+        sizes: Sizes::EbpfGo,
+        scans_access: false,
+        extends_unsigned: false,
+        validates_ids: true,
+        without_type: WithoutType::Poison,
+        patching: Patching::EbpfGo,
+        ..Self::LIBBPF
     };
 
     /// Those of `loader` on a kernel with pointers of `pointer_size` bytes, 4 or 8.
@@ -312,10 +424,11 @@ impl Rules {
         match loader {
             Loader::Libbpf => Self::LIBBPF,
             Loader::Aya => Self::AYA,
+            Loader::EbpfGo => Self::EBPF_GO,
             Loader::Kernel(release) => Self {
-                in_kernel: true,
-                exact_kinds: true,
-                prunes: false,
+                one_by_one: true,
+                kinds: Kinds::Exact,
+                choice: Choice::Fresh,
                 sizes: Sizes::Kernel { pointer_size },
                 level_max: 2,
                 compares_types: releases::COMPARES_TYPES.holds_for(release),

@@ -31,6 +31,15 @@ pub enum ResolveError {
         /// The offset in bytes.
         value: u64,
     },
+    /// An immediate that 31 bits do not hold.
+    #[error("{value} does not fit into the instruction's immediate, which takes 0 to 2147483647")]
+    ImmediateOverflow {
+        /// The value.
+        value: u64,
+    },
+    /// A function that several programs are loaded with, to which different candidates were given.
+    #[error("programs that are loaded with this function give it different answers")]
+    ProgramDependent,
     /// The instruction does not hold the value that the local BTF implies.
     #[error(
         "the instruction holds {found}, the local BTF implies {expected}: the object was edited or linked after compilation"
@@ -114,7 +123,7 @@ pub enum ResolveError {
 
 impl ResolveError {
     /// One of each, with nothing in its fields.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::AmbiguousOffset { first: 0, other: 0 },
         Self::AmbiguousValue { first: 0, other: 0 },
         Self::BitfieldUnreadable,
@@ -132,6 +141,8 @@ impl ResolveError {
         Self::MatchTooDeep,
         Self::UnknownKind { kind: 0 },
         Self::LoaderUnsupported,
+        Self::ImmediateOverflow { value: 0 },
+        Self::ProgramDependent,
         Self::TypeMissing,
         Self::TargetMalformed { errno: 0 },
     ];
@@ -154,6 +165,8 @@ impl ResolveError {
             Self::AmbiguousValue { .. } => "ambiguous-value",
             Self::BitfieldUnreadable => "bitfield-unreadable",
             Self::OffsetOverflow { .. } => "offset-overflow",
+            Self::ImmediateOverflow { .. } => "immediate-overflow",
+            Self::ProgramDependent => "program-dependent",
             Self::InsnMismatch { .. } => "insn-mismatch",
             Self::InsnUnsupported { .. } => "insn-unsupported",
             Self::WidthMismatch { .. } => "width-mismatch",

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::btf::{Btf, ShapeHash, ShapeHasher, TypeId, same_shape};
+use crate::dialect::{Kinds, Searched};
 use crate::format::btf::Kind;
 use crate::kernel::{self, Kernel, PackSource, root_in_pack};
 use crate::pack::{Expansion, ListRef};
@@ -32,10 +33,10 @@ pub enum Modules {
 pub struct Selection {
     /// How modules are looked at.
     pub modules: Modules,
-    /// Whether an ENUM is no candidate for an ENUM64, nor the other way round, as in the kernel's own loader.
-    pub exact_kinds: bool,
-    /// Whether modules are looked at at all.
-    pub in_modules: bool,
+    /// Of what kinds they are.
+    pub kinds: Kinds,
+    /// Where they are looked for.
+    pub searched: Searched,
 }
 
 /// Kernels that are looked at together.
@@ -165,12 +166,20 @@ impl<'a> Fleet<'a> {
     ) -> Option<TypeId> {
         let names = self.name_of.get(kernel)?;
         let kernel = self.kernels.get(kernel)?;
+        let module_of = |name: u32| names.iter().position(|it| *it == name).map(number);
+        if selection.kinds == Kinds::Any {
+            let module = match wanted.module {
+                Some(name) => Some(module_of(name)?),
+                None => None,
+            };
+            return kernel.candidates_of_any_kind(root, module).get(wanted.nth as usize).map(|it| it.1);
+        }
         let (found, ids) = match wanted.module {
             None => (kernel.vmlinux_candidates(root), kernel.vmlinux.ids(root)),
             Some(name) => {
-                let module = names.iter().position(|it| *it == name)?;
-                let ids = kernel.modules.get(module)?.indexed.ids(root);
-                (kernel.candidates_in_module(root, number(module)), ids)
+                let module = module_of(name)?;
+                let ids = kernel.modules.get(module as usize)?.indexed.ids(root);
+                (kernel.candidates_in_module(root, module), ids)
             }
         };
         let mut found = found.into_iter().zip(ids).filter(|(it, _)| selection.takes(kernel, root, *it));
@@ -202,6 +211,9 @@ impl<'a> Fleet<'a> {
                 let guess = previous.and_then(|it| views.get(it as usize));
                 let ask = Asking { kernel, names, root, selection, is_mixed: self.is_mixed };
                 let view = match packed {
+                    _ if selection.kinds == Kinds::Any => {
+                        ask.of_any_kind(&mut shapes, packed.map(|_| self.is_mixed))
+                    }
                     None => ask.of_files(&mut shapes, guess),
                     Some((pack, number, expansion)) => {
                         let is_declared = || {
@@ -225,7 +237,9 @@ impl<'a> Fleet<'a> {
             });
             // Where all types of the list are of a wrong kind, the kernel's own modules decide.
             let is_vmlinux = |it: &View| it.lists.iter().flatten().any(|it| it.module.is_none());
-            let key = key.filter(|_| views.get(view as usize).is_some_and(is_vmlinux));
+            let key = key.filter(|_| {
+                selection.kinds != Kinds::Any && views.get(view as usize).is_some_and(is_vmlinux)
+            });
             if let Some(key) = key {
                 by_list.insert(key, view);
             }
@@ -240,7 +254,7 @@ impl<'a> Fleet<'a> {
 impl Selection {
     fn takes(self, kernel: &Kernel<'_>, root: &Root<'_>, candidate: kernel::Candidate) -> bool {
         let kind = || kernel.btf_of(candidate).ty(candidate.id).map(|ty| ty.kind);
-        !self.exact_kinds || kind() == Some(root.kind)
+        self.kinds != Kinds::Exact || kind() == Some(root.kind)
     }
 }
 
@@ -273,7 +287,7 @@ impl<'a> Asking<'_, 'a, '_> {
         };
         let vmlinux = list(kernel.vmlinux_candidates(self.root));
         // Modules count only where vmlinux has no candidate, matching or not.
-        let modules = match vmlinux.is_empty() && self.selection.in_modules {
+        let modules = match vmlinux.is_empty() && self.selection.searched == Searched::ModulesIfNone {
             true => kernel.module_candidates(self.root).map(list).collect(),
             false => Vec::new(),
         };
@@ -292,7 +306,7 @@ impl<'a> Asking<'_, 'a, '_> {
         let mut list = |list: ListRef, module: Option<u32>| -> Candidates {
             let types = source.checked(source.pack.list(list).map(|it| it.collect::<Vec<_>>()));
             let takes = |id: &TypeId| {
-                !self.selection.exact_kinds || btf.ty(*id).map(|ty| ty.kind) == Some(self.root.kind)
+                self.selection.kinds != Kinds::Exact || btf.ty(*id).map(|ty| ty.kind) == Some(self.root.kind)
             };
             let kept = types.into_iter().filter(takes);
             kept.zip(0_u32..)
@@ -304,7 +318,7 @@ impl<'a> Asking<'_, 'a, '_> {
         };
         let of_vmlinux = expansion.vmlinux.get(number as usize).copied().unwrap_or(ListRef::NONE);
         let vmlinux = list(of_vmlinux, None);
-        let modules = match vmlinux.is_empty() && self.selection.in_modules {
+        let modules = match vmlinux.is_empty() && self.selection.searched == Searched::ModulesIfNone {
             true if of_vmlinux.is_none() => {
                 expansion.of_modules(number).iter().map(|it| list(it.list, Some(it.module))).collect()
             }
@@ -321,6 +335,38 @@ impl<'a> Asking<'_, 'a, '_> {
             false => Vec::new(),
         };
         self.view(vmlinux, modules, is_declared)
+    }
+
+    /// Vmlinux's and modules' alike. `is_mixed`: of a kernel of a pack, whether there are types from elsewhere.
+    fn of_any_kind(&self, shapes: &mut Shapes<'a>, is_mixed: Option<bool>) -> View {
+        let mut list = |module: Option<u32>| -> Candidates {
+            let found = self.kernel.candidates_of_any_kind(self.root, module).into_iter().zip(0_u32..);
+            found
+                .map(|((candidate, _), nth)| {
+                    let shape = Shape { btf: self.kernel.btf_of(candidate), id: candidate.id };
+                    let shape = match is_mixed {
+                        Some(is_mixed) => shapes.of_pack(shape, is_mixed),
+                        None => shapes.number(shape, None),
+                    };
+                    Candidate { module: self.name(module), shape, nth }
+                })
+                .collect()
+        };
+        let vmlinux = list(None);
+        let modules = match self.selection.searched {
+            Searched::All => {
+                (0_u32..).zip(&self.kernel.modules).map(|(module, _)| list(Some(module))).collect()
+            }
+            Searched::Vmlinux | Searched::ModulesIfNone => Vec::new(),
+        };
+        let modules: Vec<Candidates> = modules.into_iter().filter(|it: &Candidates| !it.is_empty()).collect();
+        let with = |modules: &[Candidates]| vmlinux.iter().chain(modules.iter().flatten()).copied().collect();
+        let lists = match self.selection.modules {
+            Modules::Each if !modules.is_empty() => modules.chunks(1).map(with).collect(),
+            Modules::Each | Modules::All => std::iter::once(with(&modules)).collect(),
+        };
+        // One that is only declared is a candidate as well.
+        View { lists, only_declared: false }
     }
 
     fn name(&self, module: Option<u32>) -> Option<u32> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
 
-use crate::btf::{Btf, BtfError, RootIndex, TypeId};
+use crate::btf::{Btf, BtfError, RootIndex, RootKinds, TypeId};
 use crate::format::btf::Kind;
 use crate::kallsyms::Kallsyms;
 use crate::kconfig::Kconfig;
@@ -27,6 +27,10 @@ pub struct Kernel<'data> {
     /// Its configuration, where it is given. Packs have none.
     pub kconfig: Option<Arc<Kconfig>>,
 }
+
+/// Kinds that may stand for one another as roots, as far as names go; either enum finds both.
+const ROOT_KINDS: [Kind; 7] =
+    [Kind::Int, Kind::Struct, Kind::Union, Kind::Enum, Kind::Fwd, Kind::Typedef, Kind::Float];
 
 /// Function that is compiled into kernels that have BTF, and into no others (`kernel/bpf/sysfs_btf.c`).
 const BUILT_IN_WITNESS: &[u8] = b"btf_vmlinux_init";
@@ -172,6 +176,22 @@ impl<'data> Indexed<'data> {
         candidates.into_iter().map(|it| it.id).find(|&id| is_named(id))
     }
 
+    /// Its types of a root's essential name, of any kind that may stand for one, in the order of their ids, each with
+    /// its id in the kernel's own BTF. A root of a rare kind fits its own kind alone.
+    fn of_any_kind(&self, root: &Root<'_>, module: Option<u32>) -> Vec<(Candidate, TypeId)> {
+        let own = [root.kind];
+        let kinds = if RootKinds::of(root.kind) == RootKinds::Common { &ROOT_KINDS[..] } else { &own[..] };
+        let mut found = Vec::new();
+        for &kind in kinds {
+            let candidates = self.candidates(root, kind, module);
+            if !candidates.is_empty() {
+                found.extend(candidates.into_iter().zip(self.ids(&Root { kind, ..*root })));
+            }
+        }
+        found.sort_by_key(|(_, id)| *id);
+        found
+    }
+
     /// Ids of the candidates for a root in the kernel's own BTF, in their order.
     pub fn ids(&self, root: &Root<'_>) -> SmallVec<[TypeId; 2]> {
         match &self.roots {
@@ -255,6 +275,19 @@ impl<'data> Kernel<'data> {
     /// Candidates in vmlinux. Modules count only where this is empty, matching or not.
     pub fn vmlinux_candidates(&self, root: &Root<'_>) -> Candidates {
         self.vmlinux.candidates(root, root.kind, None)
+    }
+
+    /// Types of a root's essential name and of any kind, in vmlinux or in a module, each with its id there.
+    pub(crate) fn candidates_of_any_kind(
+        &self,
+        root: &Root<'_>,
+        module: Option<u32>,
+    ) -> Vec<(Candidate, TypeId)> {
+        let unit = match module {
+            None => Some(&self.vmlinux),
+            Some(module) => self.modules.get(module as usize).map(|it| &it.indexed),
+        };
+        unit.map(|it| it.of_any_kind(root, module)).unwrap_or_default()
     }
 
     /// Candidates of each module that has any, in the order of the modules.

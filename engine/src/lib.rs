@@ -64,6 +64,7 @@
 //! * [`explain`]: why a record came out as it did.
 //! * [`report`]: verdicts on programs, classes of kernels.
 //! * [`diff`](mod@diff): what changed between two kernels.
+//! * [`minimal`]: as much of a kernel's BTF as some objects need.
 //! * [`matchers`]: candidate search by several algorithms, to be measured against one another.
 //!
 //! The libbpf whose answers are modelled is named by [`MODELS`].
@@ -84,6 +85,7 @@ pub mod kallsyms;
 pub mod kconfig;
 pub mod kernel;
 pub mod matchers;
+pub mod minimal;
 pub mod object;
 pub mod pack;
 pub mod patch;

@@ -2,7 +2,7 @@
 //!
 //! Source: `bpf_core_patch_insn`, libbpf of July 2026; spec section 9. Poison comes before any look at the
 //! instruction's class, as there; some kernels have it the other way round. `ComputedRelocation::apply`, aya-obj, which
-//! checks less.
+//! checks less; `COREFixup.Apply`, cilium/ebpf.
 
 use crate::dialect::{Patching, Rules};
 use crate::error::ResolveError;
@@ -26,6 +26,11 @@ impl Edit {
         self.target.is_some_and(|target| {
             target.size != self.local.value.size && !self.local.value.width.adjusts_to(target.width)
         })
+    }
+
+    fn cut_to_16_bits(self) -> Self {
+        let value = Value { value: self.local.value.value & 0xffff, ..self.local.value };
+        Self { local: LocalValue { value, ..self.local }, ..self }
     }
 }
 
@@ -60,7 +65,7 @@ pub fn patch_insn(
         if rules.class_before_poison && !is_relocatable(first, second) {
             return Err(ResolveError::InsnUnsupported { code: first.code });
         }
-        return Ok(poison(first, second));
+        return Ok(poison(rules, first, second));
     };
     let new = target.value;
     let mut out = Patched { first, second, poisoned: false, resized: false };
@@ -69,6 +74,10 @@ pub fn patch_insn(
             // The operand has to be the immediate.
             let is_immediate = match rules.patching {
                 Patching::Checked => first.code & 0x08 == 0,
+                Patching::EbpfGo => {
+                    let is_swap = first.class() == class::ALU && first.code & 0xf0 == 0xd0;
+                    first.code & 0x08 == 0 && !is_swap
+                }
                 // QUIRK: aya looks at the register instead, and takes r0 for an immediate.
                 Patching::Aya => first.src == 0,
             };
@@ -76,11 +85,20 @@ pub fn patch_insn(
                 return Err(ResolveError::InsnUnsupported { code: first.code });
             }
             check_value(sign_extended(rules, first.imm.into()), edit)?;
+            // Negative values too, which are large numbers there.
+            if rules.patching == Patching::EbpfGo && i32::try_from(new).is_err() {
+                return Err(ResolveError::ImmediateOverflow { value: new });
+            }
             // QUIRK: cut to 32 bits without a check.
             out.first.imm = low32(new);
         }
         class::LDX | class::ST | class::STX => {
-            check_value(sign_extended(rules, first.off.into()), edit)?;
+            let held = sign_extended(rules, first.off.into());
+            match rules.patching {
+                // QUIRK: it cuts the value to 16 bits before it compares.
+                Patching::EbpfGo => check_value(held & 0xffff, &edit.cut_to_16_bits())?,
+                _ => check_value(held, edit)?,
+            }
             let off = i16::try_from(new).map_err(|_| ResolveError::OffsetOverflow { value: new })?;
             let local_size = edit.local.value.size;
             let mismatch = ResolveError::WidthMismatch {
@@ -90,14 +108,14 @@ pub fn patch_insn(
             };
             if edit.resize_fails() {
                 return match rules.patching {
-                    Patching::Checked => Ok(poison(first, second)),
                     Patching::Aya => Err(mismatch),
+                    _ => Ok(poison(rules, first, second)),
                 };
             }
             out.first.off = off;
             if target.size != local_size {
                 // QUIRK: aya changes the width of whatever access it is.
-                if first.access_size() != local_size && rules.patching == Patching::Checked {
+                if first.access_size() != local_size && rules.patching != Patching::Aya {
                     return Err(mismatch);
                 }
                 out.first = out.first.with_access_size(target.size).ok_or(mismatch)?;
@@ -107,6 +125,7 @@ pub fn patch_insn(
         class::LD => {
             let is_taken = |high: &Insn| match rules.patching {
                 Patching::Checked => is_plain_ldimm64(first, *high),
+                Patching::EbpfGo => first.is_ldimm64() && first.src == 0 && first.off == 0,
                 // QUIRK: aya also writes over maps.
                 Patching::Aya => first.is_ldimm64(),
             };
@@ -158,7 +177,11 @@ fn check_value(held: u64, edit: &Edit) -> Result<(), ResolveError> {
     Ok(())
 }
 
-fn poison(first: Insn, second: Option<Insn>) -> Patched {
+fn poison(rules: &Rules, first: Insn, second: Option<Insn>) -> Patched {
+    if first.is_ldimm64() && rules.patching == Patching::EbpfGo {
+        let second = second.map(|_| Insn { code: 0, dst: 0, src: 0, off: 0, imm: 0 });
+        return Patched { first: Insn::POISON_LDIMM64, second, poisoned: true, resized: false };
+    }
     let second = if first.is_ldimm64() { second.map(|_| Insn::POISON) } else { second };
     Patched { first: Insn::POISON, second, poisoned: true, resized: false }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::btf::{Btf, Flavors, NameHash, ShapeHash, ShapeHasher, TypeId, same_shape};
-use crate::dialect::Rules;
+use crate::dialect::{Fields, Kinds, Rules, WithoutType};
 use crate::error::ResolveError;
 use crate::format::btf::Kind;
 use crate::format::btf_ext::{RelocClass, RelocKind};
@@ -77,6 +77,8 @@ pub enum Ask<'data> {
 pub enum Step<'data> {
     /// Element number; of the root (pointer arithmetic) if first.
     Index(u32),
+    /// What is reached so far has to be compatible: the root and elements of arrays for cilium/ebpf.
+    Is(FieldCompat<'data>),
     /// The member of this full name, whose type has to be compatible.
     Member {
         /// Full name: flavors are not cut in member names.
@@ -91,8 +93,10 @@ pub enum Step<'data> {
 pub struct FieldCompat<'data> {
     /// Dimensions of the array that the leaf stands in; 0 for no array.
     pub array_depth: u32,
-    /// The innermost element.
+    /// The innermost element. For cilium/ebpf, which looks at elements as it comes to them, nothing of arrays.
     pub leaf: Leaf<'data>,
+    /// Whether it is a bitfield. Told for cilium/ebpf only: for others it makes no difference to the target.
+    pub is_bitfield: bool,
 }
 
 /// Innermost type of a member, as far as compatibility goes.
@@ -206,7 +210,7 @@ pub fn parse<'data>(
         return Err(ResolveError::BadAccessString);
     }
     let kind_asked = match root_type.kind {
-        Kind::Enum64 if !rules.exact_kinds => Kind::Enum,
+        Kind::Enum64 if rules.kinds != Kinds::Exact => Kind::Enum,
         kind => kind,
     };
     let root = Root::exact(rules.flavors, name, kind_asked);
@@ -237,13 +241,19 @@ fn type_question<'data>(
         _ => Some(Ask::TypeCompat(local_type())),
     };
     let local = if kind == RelocKind::TypeIdLocal {
-        Ok(LocalValue { value: Value::plain(u64::from(type_id.0)), validate: false })
+        Ok(LocalValue { value: Value::plain(u64::from(type_id.0)), validate: rules.validates_ids })
     } else {
         let value = value::of(rules, btf, kind, &Place { bit_offset: 0, end: Endpoint::Type(type_id) });
         // aya never looks at the local size.
-        let value = if rules.missing_is_zero { value } else { value.or(Ok(Value::plain(0))) };
+        let value = match rules.without_type {
+            WithoutType::Error => value.or(Ok(Value::plain(0))),
+            _ => value,
+        };
         value
-            .map(|value| LocalValue { value, validate: rules.validates && kind != RelocKind::TypeIdTarget })
+            .map(|value| LocalValue {
+                value,
+                validate: rules.validates && (rules.validates_ids || kind != RelocKind::TypeIdTarget),
+            })
             .map_err(ResolveError::on_local_side)
     };
     Question { query: ask.map(|ask| Query { root, ask }), local, local_bit_offset: 0 }
@@ -282,11 +292,21 @@ fn field_question<'data>(
     const UNUSABLE: ResolveError = ResolveError::LocalTypeUnusable;
     let (&first, rest) = raw.split_first().ok_or(ResolveError::BadAccessString)?;
     let (mut id, _) = btf.skip_mods_and_typedefs(type_id).ok_or(UNUSABLE)?;
-    let size = btf.size_by(rules.sizes, id).map_err(|_| UNUSABLE)?;
+    let is_go = rules.fields == Fields::EbpfGo;
+    // cilium/ebpf asks for no size where nothing is to be multiplied with it.
+    let element_size = |index: u32, id: TypeId| match index {
+        0 if is_go => Ok(0),
+        _ => btf.size_by(rules.sizes, id).map_err(|_| UNUSABLE),
+    };
+    let size = element_size(first, id)?;
     // Bit offsets are u32 in libbpf and wrap. QUIRK: aya takes the bytes before the root for bits.
     let bits = if rules.root_index_in_bytes { 1 } else { 8 };
     let mut bit_offset = first.wrapping_mul(size).wrapping_mul(bits);
-    let mut steps = vec![Step::Index(first)];
+    let mut steps = Vec::new();
+    if is_go {
+        steps.push(Step::Is(field_compat(rules, btf, id)));
+    }
+    steps.push(Step::Index(first));
     let mut end = Endpoint::Element(id);
     // What directly contains the member that `end` is.
     let mut container = None;
@@ -294,7 +314,10 @@ fn field_question<'data>(
         let (_, ty) = btf.skip_mods_and_typedefs(id).ok_or(UNUSABLE)?;
         match ty.kind {
             Kind::Struct | Kind::Union => {
-                let member = ty.member(index).ok_or(ResolveError::BadAccessString)?;
+                let mut member = ty.member(index).ok_or(ResolveError::BadAccessString)?;
+                if is_go {
+                    member = value::with_legacy_bits(btf, ty, member);
+                }
                 bit_offset = bit_offset.wrapping_add(member.bit_offset);
                 // A name offset that is not 0 has to lead to a name; 0 is an anonymous member.
                 if member.name_off != 0 {
@@ -303,7 +326,9 @@ fn field_question<'data>(
                     if name.is_empty() && rules.scans_access {
                         return Err(UNUSABLE);
                     }
-                    steps.push(Step::Member { name, compat: field_compat(rules, btf, member.type_id) });
+                    let mut compat = field_compat(rules, btf, member.type_id);
+                    compat.is_bitfield = is_go && member.bitfield_size > 0;
+                    steps.push(Step::Member { name, compat });
                     end = Endpoint::Member { member, is_last: index + 1 == ty.vlen() };
                     container = Some(ty);
                 }
@@ -324,8 +349,11 @@ fn field_question<'data>(
                 }
                 id = elem;
                 steps.push(Step::Index(index));
+                if is_go {
+                    steps.push(Step::Is(field_compat(rules, btf, id)));
+                }
                 end = Endpoint::Element(id);
-                let size = btf.size_by(rules.sizes, id).map_err(|_| UNUSABLE)?;
+                let size = element_size(index, id)?;
                 bit_offset = bit_offset.wrapping_add(index.wrapping_mul(size).wrapping_mul(8));
             }
             // A path never goes through a pointer: compilers start a new record there.
@@ -334,7 +362,7 @@ fn field_question<'data>(
     }
     let place = Place { bit_offset, end };
     let local = value::of(rules, btf, kind, &place)
-        .map(|value| LocalValue { value, validate: rules.validates && value::validates(kind, &place) })
+        .map(|value| LocalValue { value, validate: rules.validates && value::validates(rules, kind, &place) })
         .map_err(ResolveError::on_local_side);
     let query = Query { root, ask: Ask::Field(steps.into()) };
     Ok(Question { query: Some(query), local, local_bit_offset: bit_offset })
@@ -351,10 +379,14 @@ fn field_compat<'data>(rules: &Rules, btf: &Btf<'data>, id: TypeId) -> FieldComp
             Kind::Struct | Kind::Union => Leaf::Composite,
             Kind::Ptr => Leaf::Ptr,
             Kind::Float => Leaf::Float,
-            Kind::Int if ty.int_offset() == 0 => Leaf::Int,
+            Kind::Int if ty.int_offset() == 0 || rules.fields == Fields::EbpfGo => Leaf::Int,
             Kind::Fwd => Leaf::Fwd(essential()),
             Kind::Enum64 if !rules.enum64 => Leaf::Never,
             Kind::Enum | Kind::Enum64 => Leaf::Enum(essential()),
+            Kind::Array if rules.fields == Fields::EbpfGo => {
+                array_depth = 1;
+                Leaf::Never
+            }
             Kind::Array if array_depth < ARRAY_DEPTH_MAX => {
                 array_depth += 1;
                 next = btf.skip_mods_and_typedefs(ty.array().elem);
@@ -365,7 +397,7 @@ fn field_compat<'data>(rules: &Rules, btf: &Btf<'data>, id: TypeId) -> FieldComp
             _ => Leaf::Never,
         };
     };
-    FieldCompat { array_depth, leaf }
+    FieldCompat { array_depth, leaf, is_bitfield: false }
 }
 
 /// Parses an access string as libbpf does with `sscanf("%d")`: blanks and a sign are let through before a
@@ -402,7 +434,8 @@ pub(crate) fn parse_access(access: &[u8]) -> Result<SmallVec<[u32; 8]>, ResolveE
     Ok(indices)
 }
 
-/// Parses an access string as aya does: numbers and colons, nothing else but a plus sign before a number.
+/// Parses an access string as aya does, and nearly so cilium/ebpf: numbers and colons, nothing else but a plus sign
+/// before a number.
 fn split_access(access: &[u8]) -> Result<SmallVec<[u32; 8]>, ResolveError> {
     let number = |part: &[u8]| std::str::from_utf8(part).ok()?.parse().ok();
     access.split(|it| *it == b':').map(number).collect::<Option<_>>().ok_or(ResolveError::BadAccessString)

@@ -4,7 +4,7 @@
 //! spec section 7. Bit arithmetic is u32 as there, and wraps.
 
 use crate::btf::{Array, Btf, Member, Type, TypeId};
-use crate::dialect::Rules;
+use crate::dialect::{Fields, Rules};
 use crate::format::Endian;
 use crate::format::btf::{INT_SIGNED, Kind};
 use crate::format::btf_ext::RelocKind;
@@ -38,6 +38,15 @@ pub enum Endpoint {
         member: Member,
         /// Whether it is the last one of the struct or union that directly contains it.
         is_last: bool,
+    },
+    /// A field as cilium/ebpf describes it: in an access that is as wide as its type.
+    Field {
+        /// Its type.
+        type_id: TypeId,
+        /// Where it starts within the access, in bits.
+        shift: u32,
+        /// Its width in bits; 0 for a field that is no bitfield.
+        bits: u32,
     },
 }
 
@@ -128,6 +137,17 @@ pub fn of(rules: &Rules, btf: &Btf<'_>, kind: RelocKind, place: &Place) -> Resul
             let is_cut = !rules.enum64 || is_unsigned && !rules.extends_unsigned;
             Ok(Value::plain(if is_cut { value & 0xffff_ffff } else { value }))
         }
+        Endpoint::Field { type_id, shift, bits } => {
+            field_value(rules, btf, kind, place.bit_offset / 8, (type_id, shift, bits))
+        }
+        Endpoint::Element(id) if rules.fields == Fields::EbpfGo => {
+            field_value(rules, btf, kind, place.bit_offset / 8, (id, 0, 0))
+        }
+        Endpoint::Member { member, .. } if rules.fields == Fields::EbpfGo => {
+            let (base, end) = field_of(btf, member, member.bitfield_size > 0)?;
+            let bit_offset = place.bit_offset.wrapping_sub(member.bit_offset).wrapping_add(base * 8);
+            of(rules, btf, kind, &Place { bit_offset, end })
+        }
         Endpoint::Element(id) => match kind {
             RelocKind::FieldByteOffset => sized_offset(rules, btf, place.bit_offset / 8, id),
             RelocKind::FieldByteSize => Ok(Value::plain(size_of(rules, btf, id)?.into())),
@@ -139,7 +159,11 @@ pub fn of(rules: &Rules, btf: &Btf<'_>, kind: RelocKind, place: &Place) -> Resul
 
 /// Whether the instruction has to hold the local value (spec 7.2). Not for the offset, size and left shift
 /// of bitfields: compiler and loader may read them through different windows.
-pub(crate) fn validates(kind: RelocKind, place: &Place) -> bool {
+pub(crate) fn validates(rules: &Rules, kind: RelocKind, place: &Place) -> bool {
+    let is_shift = matches!(kind, RelocKind::FieldLshiftU64 | RelocKind::FieldRshiftU64);
+    if is_shift && rules.fields == Fields::EbpfGo {
+        return false;
+    }
     let ambiguous =
         matches!(kind, RelocKind::FieldByteOffset | RelocKind::FieldByteSize | RelocKind::FieldLshiftU64);
     let bitfield = matches!(place.end, Endpoint::Member { member, .. } if member.bitfield_size > 0);
@@ -200,6 +224,65 @@ fn member_value(
         }
         _ => Value::plain(shift_value(rules, 64_u32.wrapping_sub(bit_size))),
     })
+}
+
+/// A member as cilium/ebpf describes it, and its byte offset in the struct. `in_bits`: whether it, or the field that it
+/// is compared with, is a bitfield: then the access is aligned to the type.
+pub(crate) fn field_of(btf: &Btf<'_>, member: Member, in_bits: bool) -> Result<(u32, Endpoint), ValueError> {
+    let (type_id, bits) = (member.type_id, member.bitfield_size);
+    if !in_bits {
+        return Ok((member.bit_offset / 8, Endpoint::Field { type_id, shift: 0, bits }));
+    }
+    let (_, ty) = btf.skip_to_innermost_element(type_id).ok_or(ValueError::NoSize)?;
+    let align = match ty.kind {
+        Kind::Int | Kind::Enum | Kind::Enum64 if ty.size().is_power_of_two() => ty.size(),
+        _ => return Err(ValueError::NoSize),
+    };
+    let offset = member.bit_offset / 8 / align * align;
+    Ok((offset, Endpoint::Field { type_id, shift: member.bit_offset - offset * 8, bits }))
+}
+
+/// A member that has the offset and width of a legacy bitfield, if its type is an INT that says so.
+pub(crate) fn with_legacy_bits(btf: &Btf<'_>, container: Type<'_>, member: Member) -> Member {
+    let ty = btf.ty(member.type_id).filter(|it| it.kind == Kind::Int && !container.kind_flag());
+    match ty {
+        Some(ty) if ty.int_offset() > 0 || ty.int_bits() / 8 != ty.size() => Member {
+            bit_offset: member.bit_offset.wrapping_add(ty.int_offset()),
+            bitfield_size: ty.int_bits(),
+            ..member
+        },
+        _ => member,
+    }
+}
+
+/// The value of a field as cilium/ebpf computes it. Source: `coreCalculateFixup`.
+fn field_value(
+    rules: &Rules,
+    btf: &Btf<'_>,
+    kind: RelocKind,
+    byte_offset: u32,
+    (type_id, shift, bits): (TypeId, u32, u32),
+) -> Result<Value, ValueError> {
+    let size_in_bits = || Ok(size_of(rules, btf, type_id)?.wrapping_mul(8));
+    let width = || if bits > 0 { Ok(bits) } else { size_in_bits() };
+    let value = match kind {
+        RelocKind::FieldByteOffset => byte_offset,
+        RelocKind::FieldByteSize => size_of(rules, btf, type_id)?,
+        RelocKind::FieldSigned => {
+            let (_, ty) = btf.skip_mods_and_typedefs(type_id).ok_or(ValueError::NoSize)?;
+            match ty.kind {
+                Kind::Enum | Kind::Enum64 => ty.kind_flag().into(),
+                Kind::Int => (ty.int_encoding() & INT_SIGNED).into(),
+                _ => return Err(ValueError::KindNotApplicable),
+            }
+        }
+        RelocKind::FieldLshiftU64 => match btf.endian() {
+            Endian::Little => 64_u32.wrapping_sub(shift).wrapping_sub(width()?),
+            Endian::Big => 64_u32.wrapping_sub(size_in_bits()?).wrapping_add(shift),
+        },
+        _ => 64_u32.wrapping_sub(width()?),
+    };
+    Ok(Value::plain(value.into()))
 }
 
 /// A shift, which of fields that are wider than 8 bytes is negative.

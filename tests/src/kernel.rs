@@ -52,28 +52,28 @@ pub struct Loaded {
     pub insns: Vec<u8>,
 }
 
-fn push(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = u32::try_from(bytes.len()).expect("a job is far below 4 GiB");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
 }
 
-fn push_words(out: &mut Vec<u8>, words: &[u32]) {
+pub(crate) fn push_words(out: &mut Vec<u8>, words: &[u32]) {
     push(out, &words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
 }
 
 /// Takes strings of bytes off the front.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
         let (len, rest) = self.0.split_first_chunk()?;
         let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
         self.0 = rest;
         Some(bytes)
     }
 
-    fn words(&mut self) -> Option<Vec<u32>> {
+    pub(crate) fn words(&mut self) -> Option<Vec<u32>> {
         Some(self.bytes()?.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect())
     }
 }

@@ -3,11 +3,13 @@
 //! * [`build`]: BTF and BPF objects from a few lines of Rust, either byte order.
 //! * [`oracle`]: libbpf itself as the judge, in a child process.
 //! * [`kernel`]: the running kernel as the judge of its own relocation, in a child process.
+//! * [`loading`]: libbpf loading programs into the running kernel, in a child process.
 //! * [`generator`]: seeded random cases for both.
 
 pub mod build;
 pub mod generator;
 pub mod kernel;
+pub mod loading;
 pub mod oracle;
 
 use std::io::Write;

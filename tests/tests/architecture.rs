@@ -93,6 +93,7 @@ fn unsafe_code_is_where_it_has_to_be() {
         "engine/src/bytes.rs",
         "tests/src/bin/oracle.rs",
         "tests/src/bin/kernel_judge.rs",
+        "tests/src/bin/live_loader.rs",
         "benches/src/libbpf.rs",
     ];
     for dir in ["engine", "cli/src", "tests/src", "benches", "workloads/src"] {

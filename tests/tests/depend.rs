@@ -4,12 +4,16 @@
 
 #![expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
+use std::sync::Arc;
+
 use btfleet_engine::batch::Batch;
 use btfleet_engine::depend::{Answer, Code, Severity, Survey, answer, needs};
 use btfleet_engine::fleet::Modules;
+use btfleet_engine::kconfig::Kconfig;
 use btfleet_engine::kernel::{Kernel, PackSource};
 use btfleet_engine::object::Object;
 use btfleet_engine::pack::{self, BtfOrigin, Facts, NewKernel, NewModule, PackFile};
+use btfleet_engine::report::Known;
 use btfleet_tests::build::{BtfBuilder, ByteOrder, Insn, Member, ObjectBuilder};
 
 use Severity::{AttachFails, Conditional, Fine, LoadFails};
@@ -358,6 +362,21 @@ fn values_of_the_configuration_are_those_that_libbpf_knows() {
         });
         assert_eq!(world.codes(&object, Modules::Each), [want], "{name}");
     }
+}
+
+/// Check that system calls count as unwrapped where libbpf cannot place the kprobe by which it finds out.
+#[test]
+fn without_kprobes_system_calls_count_as_unwrapped() {
+    let (target, _) = kernel_with_targets();
+    let world = World::new(&target);
+    let kernel = world.kernel();
+    let wrapped = |kconfig: Option<&[u8]>| {
+        let kconfig = kconfig.map(|it| Arc::new(Kconfig::parse(it)));
+        Known::new(&kernel, None, kconfig).has_syscall_wrappers
+    };
+    assert_eq!(wrapped(None), Some(true));
+    assert_eq!(wrapped(Some(b"CONFIG_KPROBE_EVENTS=y\n")), Some(true));
+    assert_eq!(wrapped(Some(b"CONFIG_HZ=250\n# CONFIG_KPROBES is not set\n")), Some(false));
 }
 
 /// How an object with a struct_ops map differs from the plain one.

@@ -5,6 +5,8 @@
 mod compare;
 #[path = "differential/generated.rs"]
 mod generated;
+#[path = "differential/minimal.rs"]
+mod minimal;
 #[path = "differential/names.rs"]
 mod names;
 #[path = "differential/samples.rs"]

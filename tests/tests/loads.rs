@@ -30,8 +30,20 @@ const KERNELS: [&str; 6] = [
 const NATIVE: &str = "6.18.44-native";
 
 /// Causes of failure that verdicts predict. The order is that in which libbpf meets them.
-const CAUSES: [&str; 6] =
-    ["extern_missing", "kfunc_missing", "struct_ops_type", "core_fatal", "attach_target", "core_poison"];
+const CAUSES: [&str; 7] = [
+    "extern_missing",
+    "kfunc_missing",
+    "struct_ops_type",
+    "core_fatal",
+    "attach_target",
+    "core_poison",
+    ARGUMENT,
+];
+
+/// A cause that the tables do not tell from others of the verifier, but for its last words.
+const ARGUMENT: &str = "argument";
+/// Programs whose context are the arguments of their target.
+const WITH_ARGUMENTS: [&str; 5] = ["tp_btf", "fentry", "fexit", "fmod_ret", "lsm"];
 
 /// What was recorded before libbpf came to any of it, or says nothing about it.
 const NOT_TRIED: [&str; 5] =
@@ -61,7 +73,13 @@ impl<'a> Row<'a> {
             panic!("bad line: {line}")
         };
         // One class under two names.
-        let class = [class, last].map(|it| if it == "ksym_missing" { "extern_missing" } else { it });
+        let has_arguments = WITH_ARGUMENTS.iter().any(|it| section.trim_start_matches('?').starts_with(it));
+        let is_argument = has_arguments && detail.starts_with("invalid bpf_context access");
+        let class = [class, last].map(|it| match it {
+            "ksym_missing" => "extern_missing",
+            "verifier" if is_argument => ARGUMENT,
+            other => other,
+        });
         Self { object, program, section, class, detail }
     }
 }
@@ -83,6 +101,8 @@ fn prediction(finding: &Finding) -> Option<(&'static str, Sure)> {
         return None;
     }
     let sure = match finding.effect {
+        // The verifier comes to the load as it comes to poison.
+        Effect::Aborts if finding.code == "argument-missing" => Sure::InVerifier,
         Effect::Aborts => Sure::Fails,
         Effect::PoisonedLive => Sure::InVerifier,
         _ => Sure::Maybe,
@@ -91,6 +111,7 @@ fn prediction(finding: &Finding) -> Option<(&'static str, Sure)> {
     let cause = match subject.split(' ').next() {
         _ if finding.reloc.is_some() && sure == Sure::Fails => "core_fatal",
         _ if finding.reloc.is_some() => "core_poison",
+        _ if finding.code == "argument-missing" => ARGUMENT,
         Some("kfunc") => "kfunc_missing",
         Some("ksym" | "kconfig") => "extern_missing",
         Some("struct_ops") => "struct_ops_type",

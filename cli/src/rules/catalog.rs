@@ -260,6 +260,20 @@ pub(super) const CATALOG: &[Rule] = &[
     ),
     rule(
         Fatal,
+        "immediate-overflow",
+        "The value is negative or over 2147483647, and the instruction takes 32 bits: ebpf-go, where libbpf cuts it.",
+        "ebpf-go gives up on the program.",
+        "Read the value into 64 bits, or load the program with libbpf.",
+    ),
+    rule(
+        Fatal,
+        "program-dependent",
+        "A function that several programs call would get other values in each: ebpf-go chooses among types of one name by all that a program asks of them.",
+        "ebpf-go gives each program its own copy; btfleet has one answer for a record, and gives none.",
+        "Make the function static and inlined, or ask all that is needed in one place.",
+    ),
+    rule(
+        Fatal,
         "type-missing",
         "The kernel has no such type, and the loader no value for its size or id: aya, where libbpf takes 0.",
         "aya gives up on the object.",
@@ -322,6 +336,29 @@ pub(super) const CATALOG: &[Rule] = &[
         "The object does not say what the program attaches to.",
         "It depends on what its loader sets.",
         "Say in btfleet.toml what it will be: [program.\"name\"] attach = \"fentry/function\".",
+    ),
+    rule(
+        Dependency,
+        "argument-missing",
+        "What the program attaches to has no argument where the program reads one.",
+        "The verifier refuses the program if it gets there.",
+        "Read the arguments as the kernel has them: one program for each prototype, or a branch on \
+         LINUX_KERNEL_VERSION or bpf_core_type_matches().",
+    ),
+    rule(
+        Dependency,
+        "argument-changed",
+        "The program reads fields of an argument as those of one struct, and the kernel passes a pointer to another.",
+        "The verifier may pass it; other fields are read.",
+        "Read the arguments as the kernel has them: one program for each prototype, or a branch on \
+         LINUX_KERNEL_VERSION or bpf_core_type_matches().",
+    ),
+    rule(
+        Dependency,
+        "field-not-relocated",
+        "A struct of the kernel is read at a place that no CO-RE record relocates.",
+        "It passes; what is at that place is read.",
+        "Declare the struct with __attribute__((preserve_access_index)), or read it with BPF_CORE_READ().",
     ),
     rule(
         Dependency,

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::classes::{Aspect, number};
 use super::questions::{EditOf, RootQueries, count};
 use crate::btf::TypeId;
-use crate::dialect::Rules;
+use crate::dialect::{Choice, Rules};
 use crate::error::ResolveError;
 use crate::fleet::{Candidate, Fleet, RootTable, Selection};
 use crate::format::Endian;
@@ -75,8 +75,9 @@ impl<'a> RootQueries<'_, 'a> {
                     .map(|shape| on_candidate(rules, query, *kind, shape.btf, shape.id, &mut Budget::new())),
             );
         }
-        // With several candidates, a record of the object may take some away from those behind it.
-        let are_alone = !rules.prunes || table.views.iter().flat_map(|it| &it.lists).all(|it| it.len() <= 1);
+        // With several candidates, a record of the object bears on which of them others get.
+        let are_alone = rules.choice == Choice::Fresh
+            || table.views.iter().flat_map(|it| &it.lists).all(|it| it.len() <= 1);
         let mut outcomes = Vec::new();
         if are_alone {
             outcomes.reserve(self.edits.len() * table.views.len());

@@ -16,6 +16,7 @@ mod section;
 
 pub use classes::{Aspect, Classes};
 pub use folded::Folded;
+pub use questions::{AskedOfRoot, distinct_questions};
 pub use run::Run;
 
 use std::path::PathBuf;

@@ -95,6 +95,19 @@ pub(super) fn questions_by<'a>(
     object.relocs().iter().map(by_rules).collect()
 }
 
+/// A root with the distinct questions that some objects ask about it.
+pub type AskedOfRoot<'q, 'a> = (&'q Root<'a>, Vec<(&'q Query<'a>, RelocKind)>);
+
+/// The distinct questions, by root, that those of `objects` ask libbpf that are of byte order `endian`.
+pub fn distinct_questions<'q, 'a>(
+    batch: &Batch,
+    objects: &'q [Object<'a>],
+    endian: Endian,
+) -> Vec<AskedOfRoot<'q, 'a>> {
+    let (_, roots) = distinct_queries(batch, objects, &[], endian);
+    roots.into_iter().map(|it| (it.root, it.queries)).collect()
+}
+
 /// Finds the same question asked twice, by whatever objects. What is distinct is numbered as it first shows up.
 pub(super) fn distinct_queries<'q, 'a>(
     batch: &Batch,

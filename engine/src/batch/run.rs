@@ -60,8 +60,7 @@ impl<'a> Run<'a> {
         let sections = members
             .into_iter()
             .map(|(rules, endian, kernels, numbers)| {
-                let selection =
-                    Selection { modules, exact_kinds: rules.exact_kinds, in_modules: rules.in_modules };
+                let selection = Selection { modules, kinds: rules.kinds, searched: rules.searched };
                 Section::new(batch, objects, rules, endian, selection, Fleet::new(kernels), numbers)
             })
             .collect();

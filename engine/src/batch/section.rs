@@ -10,7 +10,7 @@ use super::answers::{ByIds, CandidateIds, RootAnswers};
 use super::folded::{ClassOf, FoldedPart, Layout, OfRecord, Outcomes};
 use super::questions::{QueryPlace, QueryPlaces, count, distinct_queries, questions_by};
 use crate::btf::TypeId;
-use crate::dialect::Rules;
+use crate::dialect::{Choice, Rules};
 use crate::error::ResolveError;
 use crate::fleet::{Candidate, Fleet, Selection, View};
 use crate::format::Endian;
@@ -206,7 +206,11 @@ impl<'a> Section<'a> {
                 });
                 matches = self.matches(place);
             }
-            part.records.push(Asked::new(object, reloc, question, root, matches));
+            let mut asked = Asked::new(object, reloc, question, root, matches);
+            if self.rules.choice == Choice::Scored {
+                asked.programs = reloc.program.map(|it| object.loaded_with(it).collect()).unwrap_or_default();
+            }
+            part.records.push(asked);
         }
         let answers: SmallVec<[&RootAnswers<'a>; 1]> =
             roots.iter().filter_map(|(root, _)| self.roots.get(*root as usize)).collect();

@@ -19,6 +19,8 @@ pub enum Flavors {
     LastWellFormed,
     /// At the first `___`, whatever stands around it: aya.
     First,
+    /// At the last `___` that is not at the start: cilium/ebpf.
+    Last,
 }
 
 impl Flavors {
@@ -30,6 +32,10 @@ impl Flavors {
             Self::First => {
                 let at = memchr::memmem::find(name, b"___").unwrap_or(name.len());
                 name.get(..at).unwrap_or(name)
+            }
+            Self::Last => {
+                let at = memchr::memmem::rfind(name, b"___").filter(|&at| at > 0);
+                at.and_then(|at| name.get(..at)).unwrap_or(name)
             }
         }
     }
@@ -83,6 +89,21 @@ mod tests {
             [("a___b___c", "a"), ("a____b", "a"), ("a___", "a"), ("___b", ""), ("a__b", "a__b")]
         {
             assert_eq!(Flavors::First.essential(name.as_bytes()), want.as_bytes(), "{name}");
+        }
+    }
+
+    /// Check that cilium/ebpf cuts at the last separator, but for one at the start (spec 14).
+    #[test]
+    fn ebpf_go_cuts_at_the_last_separator() {
+        for (name, want) in [
+            ("a___b___c", "a___b"),
+            ("a____b", "a_"),
+            ("a___", "a"),
+            ("___b", "___b"),
+            ("____b", "_"),
+            ("a__b", "a__b"),
+        ] {
+            assert_eq!(Flavors::Last.essential(name.as_bytes()), want.as_bytes(), "{name}");
         }
     }
 

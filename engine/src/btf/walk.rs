@@ -38,6 +38,8 @@ pub enum Sizes {
         /// Size of a pointer in bytes.
         pointer_size: u32,
     },
+    /// cilium/ebpf's `Sizeof`: a pointer has 8 bytes, void none.
+    EbpfGo,
     /// aya's `Btf::type_size`: a pointer has 8 bytes, and of nested arrays only the innermost counts.
     Aya,
 }
@@ -95,7 +97,7 @@ impl<'data> Btf<'data> {
     pub(crate) fn size_by(&self, sizes: Sizes, id: TypeId) -> Result<u32, SizeError> {
         match sizes {
             Sizes::Libbpf => self.walk_size(id, self.pointer_size(), sizes),
-            Sizes::Aya => self.walk_size(id, 8, sizes),
+            Sizes::Aya | Sizes::EbpfGo => self.walk_size(id, 8, sizes),
             Sizes::Kernel { pointer_size } => {
                 let size = self.walk_size(id, pointer_size, sizes).map_err(|_| SizeError::Invalid)?;
                 // QUIRK: kept in an int there, and from 2 GiB on taken for an error.
@@ -113,6 +115,8 @@ impl<'data> Btf<'data> {
             let ty = self.ty(id).ok_or(SizeError::Invalid)?;
             let size = match ty.kind {
                 Kind::Var | Kind::DeclTag | Kind::Datasec if in_kernel => return Err(SizeError::Invalid),
+                Kind::Var | Kind::DeclTag if sizes == Sizes::EbpfGo => return Err(SizeError::Invalid),
+                Kind::Void if sizes == Sizes::EbpfGo => 0,
                 Kind::Int
                 | Kind::Struct
                 | Kind::Union
@@ -173,6 +177,14 @@ impl<'data> Btf<'data> {
     /// `None` without such a type. QUIRK: libbpf then takes the size of a pointer on the machine that it
     /// runs on; here that is always 8, so that the answer does not depend on where it is asked.
     pub(super) fn guess_pointer_size(&self) -> Option<u32> {
+        if let Some(known) = self.base.as_ref().and_then(|base| base.pointer_size) {
+            return Some(known);
+        }
+        self.pointer_witness().and_then(|id| self.ty(id)).map(|ty| ty.size())
+    }
+
+    /// The own type that [`Btf::parse`] takes the size of a pointer from.
+    pub(crate) fn pointer_witness(&self) -> Option<TypeId> {
         const LONGS: [&[u8]; 11] = [
             b"long",
             b"long int",
@@ -186,12 +198,9 @@ impl<'data> Btf<'data> {
             b"int unsigned long",
             b"int long unsigned",
         ];
-        if let Some(known) = self.base.as_ref().and_then(|base| base.pointer_size) {
-            return Some(known);
-        }
         self.own_types()
             .filter(|(_, ty)| ty.kind == Kind::Int && matches!(ty.size(), 4 | 8))
             .find(|(_, ty)| LONGS.contains(&self.name(ty.name_off)))
-            .map(|(_, ty)| ty.size())
+            .map(|(id, _)| id)
     }
 }

@@ -21,6 +21,12 @@ pub enum Code {
     IterMissing,
     /// The object does not name the target.
     TargetSetAtRuntime,
+    /// The target has no argument where the program reads one.
+    ArgumentMissing,
+    /// The argument points to a struct of another name.
+    ArgumentChanged,
+    /// A struct of the kernel is read without a record.
+    FieldNotRelocated,
     /// No kernel function of that name.
     KfuncMissing,
     /// The same, and the object can do without it: calls of it are poisoned.
@@ -59,7 +65,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their declaration.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::Ok,
         Self::TargetMissing,
         Self::TargetModuleOnly,
@@ -69,6 +75,9 @@ impl Code {
         Self::LsmHookMissing,
         Self::IterMissing,
         Self::TargetSetAtRuntime,
+        Self::ArgumentMissing,
+        Self::ArgumentChanged,
+        Self::FieldNotRelocated,
         Self::KfuncMissing,
         Self::KfuncMissingWeak,
         Self::KfuncProtoMismatch,
@@ -100,6 +109,9 @@ impl Code {
             Self::LsmHookMissing => "lsm-hook-missing",
             Self::IterMissing => "iter-missing",
             Self::TargetSetAtRuntime => "target-set-at-runtime",
+            Self::ArgumentMissing => "argument-missing",
+            Self::ArgumentChanged => "argument-changed",
+            Self::FieldNotRelocated => "field-not-relocated",
             Self::KfuncMissing => "kfunc-missing",
             Self::KfuncMissingWeak => "kfunc-missing-weak",
             Self::KfuncProtoMismatch => "kfunc-proto-mismatch",
@@ -126,6 +138,8 @@ impl Code {
 pub enum Severity {
     /// Nothing.
     Fine,
+    /// It is loaded, and may read something else.
+    Drifts,
     /// It depends on what files do not say.
     Conditional,
     /// It is loaded, and cannot be attached.

@@ -1,5 +1,5 @@
-//! What programs need of a kernel beside their CO-RE records: something to attach to, functions and variables to link
-//! with, structs to implement.
+//! What programs need of a kernel beside their CO-RE records: something to attach to, with the arguments that they read,
+//! functions and variables to link with, structs to implement.
 //!
 //! [`needs`] lists it for an object, [`answer`] decides one need on one kernel as libbpf would, and a [`Survey`]
 //! answers the needs of many objects on many kernels: each distinct need once for all kernels on which its names stand
@@ -10,6 +10,7 @@
 //! Source: `find_kernel_btf_id`, `bpf_object__resolve_externs`, `bpf_map__init_kern_struct_ops`, libbpf; spec
 //! sections 3.2 to 3.7.
 
+mod arguments;
 mod attach;
 mod code;
 mod lookup;
@@ -19,6 +20,7 @@ mod survey;
 mod symbols;
 
 pub use code::{Answer, Code, Severity};
+pub(crate) use need::of_use;
 pub use need::{Dependency, Need, Owner, needs};
 pub use survey::{Answered, Survey};
 
@@ -47,6 +49,9 @@ fn answer_with(need: &Need<'_>, kernel: &Kernel<'_>, modules: Modules, origin: B
     }
     let answer = match need {
         Need::Attach(target) => attach::answer(target, kernel, modules),
+        Need::Argument { target, offset } => arguments::answer(target, *offset, kernel),
+        Need::Pointee { target, offset, name } => arguments::pointee(target, *offset, name, kernel),
+        Need::Bare { target, offset, at, size } => arguments::bare(target, *offset, *at, *size, kernel),
         Need::Kfunc { name, proto, is_weak } => symbols::kfunc(name, proto, *is_weak, kernel, modules),
         Need::Variable { name, ty, is_weak } => symbols::variable(name, ty, *is_weak, kernel, modules),
         Need::Address { name, is_weak } => symbols::address(name, *is_weak, kernel),
@@ -63,7 +68,9 @@ fn answer_with(need: &Need<'_>, kernel: &Kernel<'_>, modules: Modules, origin: B
 /// Names and kinds that the answer to a need depends on; `None` if each kernel has to be asked by itself.
 fn roots(need: &Need<'_>) -> Option<Vec<(Vec<u8>, Kind)>> {
     match need {
-        Need::Attach(target) => attach::roots(target),
+        Need::Attach(target) | Need::Argument { target, .. } => attach::roots(target),
+        // What is behind a pointer does not show in the prototype.
+        Need::Pointee { .. } | Need::Bare { .. } => None,
         Need::Kfunc { name, .. } => Some(vec![(name.to_vec(), Kind::Func)]),
         Need::Variable { name, .. } => Some(vec![(name.to_vec(), Kind::Var)]),
         Need::Address { name, .. } => Some(vec![(name.to_vec(), Kind::Var), (name.to_vec(), Kind::Func)]),

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use super::need::{Need, Owner, needs};
 use super::{Answer, Severity, answer_with, roots};
 use crate::batch::Batch;
+use crate::dialect::{Kinds, Searched};
 use crate::fleet::{Fleet, Modules, Selection};
 use crate::kernel::Kernel;
 use crate::object::Object;
@@ -123,7 +124,8 @@ impl<'a> Kernels<'a> {
         let Some(roots) = roots(need) else {
             return (0..self.kernels.len()).map(Key::Kernel).collect();
         };
-        let selection = Selection { modules: self.modules, exact_kinds: true, in_modules: true };
+        let selection =
+            Selection { modules: self.modules, kinds: Kinds::Exact, searched: Searched::ModulesIfNone };
         let tables: Vec<_> = roots
             .iter()
             .map(|(name, kind)| {

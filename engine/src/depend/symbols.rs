@@ -40,8 +40,8 @@ pub(super) fn kfunc(
         }
         let text = format!(
             "the object expects `{}`, the kernel has `{}`",
-            prototype(&proto.btf, proto.id, name),
-            prototype(btf, kernel_proto, name),
+            prototype(&proto.btf, proto.id, name, 0),
+            prototype(btf, kernel_proto, name, 0),
         );
         // A weak one that does not fit is as good as none.
         let answer = match is_weak {
@@ -142,10 +142,10 @@ pub(super) fn kconfig(name: &[u8], is_weak: bool) -> Answer {
     }
 }
 
-/// A prototype in C. Packs have no names of parameters.
-fn prototype(btf: &Btf<'_>, id: TypeId, name: &[u8]) -> String {
+/// A prototype in C, without its first `hidden` parameters. Packs have no names of parameters.
+pub(super) fn prototype(btf: &Btf<'_>, id: TypeId, name: &[u8], hidden: usize) -> String {
     let Some(proto) = btf.ty(id).filter(|it| it.kind == Kind::FuncProto) else { return btf.type_name(id) };
-    let params = proto.params().map(|it| match it.type_id {
+    let params = proto.params().skip(hidden).map(|it| match it.type_id {
         TypeId::VOID => "...".to_owned(),
         id => btf.type_name(id),
     });

@@ -132,7 +132,7 @@ fn named_container<'a>(steps: &[Step<'_>], btf: &Btf<'a>, root: TypeId) -> Optio
     let place = find_place(&Rules::LIBBPF, steps, btf, root, &mut Budget::new()).ok()?.ok()?;
     let id = match place.end {
         Endpoint::Member { member, .. } => member.type_id,
-        Endpoint::Element(id) => id,
+        Endpoint::Element(id) | Endpoint::Field { type_id: id, .. } => id,
         Endpoint::Type(_) | Endpoint::Enumerator { .. } => return None,
     };
     let (_, ty) = btf.skip_mods_and_typedefs(id)?;

@@ -6,8 +6,9 @@
 //! the existence of a field knows that it may differ, and is left alone.
 //!
 //! Not seen: enumerators as constants of which nothing says which enum they are from (arguments of helpers, values that
-//! go through maps); and structs that are read without any record, as BTF does not tell a type that the kernel shares with
-//! the program from one that is its own.
+//! go through maps); and structs that are read without any record, but for those that arguments point to, which
+//! [`depend`](crate::depend) looks at: BTF does not tell a type that the kernel shares with the program from one that is
+//! its own.
 
 mod uses;
 

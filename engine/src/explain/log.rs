@@ -123,6 +123,7 @@ fn spec(btf: &Btf<'_>, reloc: &Reloc<'_>) -> String {
         Some(Ask::Field(steps)) => {
             for (depth, step) in steps.iter().enumerate() {
                 match *step {
+                    Step::Is(_) => {}
                     Step::Index(0) if depth == 0 => {}
                     Step::Index(index) => text.push_str(&format!("[{index}]")),
                     Step::Member { name, .. } => {

@@ -276,7 +276,7 @@ impl Asker<'_, '_, '_> {
         let step = match steps.get(depth) {
             Some(Step::Member { name, .. }) => format!("member `{}`", String::from_utf8_lossy(name)),
             Some(Step::Index(index)) => format!("element [{index}]"),
-            None => "the type".to_owned(),
+            Some(Step::Is(_)) | None => "the type".to_owned(),
         };
         let Some(container) = container else { return (step, "a type that cannot be followed".into()) };
         let container_name = btf.type_name(container);

@@ -48,6 +48,10 @@ impl Insn {
     /// The call that no verifier lets through, which replaces an instruction that cannot be relocated.
     pub const POISON: Self = Self { code: CALL, dst: 0, src: 0, off: 0, imm: POISON_IMM };
 
+    /// A 64-bit immediate load into the frame pointer, which no verifier lets through either: cilium/ebpf's poison for
+    /// an instruction of two slots.
+    pub const POISON_LDIMM64: Self = Self { code: LDIMM64, dst: 10, src: 0, off: 0, imm: POISON_IMM };
+
     /// Decodes a slot. The register nibbles are swapped in big-endian objects.
     #[inline]
     pub fn decode(bytes: [u8; INSN_LEN], endian: Endian) -> Self {

@@ -17,7 +17,7 @@ mod path;
 mod refs;
 mod struct_ops;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::{HashMap, HashSet};
 
@@ -49,6 +49,8 @@ pub struct Object<'data> {
     code: Vec<CodeSection<'data>>,
     programs: Vec<Program<'data>>,
     callees: Vec<Vec<usize>>,
+    /// By function: the programs that it is loaded with. Made when somebody first asks.
+    loaded_with: OnceLock<Vec<Vec<usize>>>,
     links: refs::Links<'data>,
     /// Number of the ELF section `.text`.
     text_elf: Option<u16>,
@@ -205,6 +207,7 @@ impl<'data> Object<'data> {
             code,
             programs,
             callees,
+            loaded_with: OnceLock::new(),
             links,
             text_elf,
             relocs: Vec::new(),
@@ -384,6 +387,23 @@ impl<'data> Object<'data> {
         if let Some(program) = self.programs.get_mut(program) {
             program.attach = Some(target);
         }
+    }
+
+    /// Numbers of the programs that function number `function` is loaded with: those that call it, itself if it is none
+    /// that others call; ascending.
+    pub(crate) fn loaded_with(&self, function: usize) -> impl Iterator<Item = usize> {
+        let all = self.loaded_with.get_or_init(|| {
+            let mut all = vec![Vec::new(); self.programs.len()];
+            for (number, _) in self.programs.iter().enumerate().filter(|(_, it)| !it.is_subprogram) {
+                for function in self.linked_functions(number) {
+                    all.get_mut(function).into_iter().for_each(|it| it.push(number));
+                }
+            }
+            all
+        });
+        let programs = all.get(function).map_or(&[][..], Vec::as_slice);
+        let uncalled = programs.is_empty().then_some(function);
+        programs.iter().copied().chain(uncalled)
     }
 
     /// Numbers of all functions that are loaded with program number `program`: itself, the subprograms that

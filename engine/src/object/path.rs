@@ -28,6 +28,7 @@ pub(super) fn path(btf: &Btf<'_>, reloc: &Reloc<'_>) -> String {
         Ask::Field(steps) => {
             for (depth, step) in steps.iter().enumerate() {
                 match *step {
+                    Step::Is(_) => {}
                     Step::Index(0) if depth == 0 => {}
                     Step::Index(index) => path.push_str(&format!("[{index}]")),
                     Step::Member { name, .. } => {

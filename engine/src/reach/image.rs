@@ -79,6 +79,12 @@ impl Image {
         this
     }
 
+    /// An image of one's own making, without records.
+    #[cfg(test)]
+    pub(super) fn of(slots: Vec<Slot>, functions: Vec<Function>) -> Self {
+        Self { slots, functions, function_of: HashMap::new(), slot_of_record: HashMap::new() }
+    }
+
     /// Appends a function, and returns those that it calls or takes the address of, in order.
     fn append(&mut self, object: &Object<'_>, function: usize, is_global: bool) -> Vec<usize> {
         let Some(program) = object.programs().get(function) else { return Vec::new() };

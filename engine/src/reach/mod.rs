@@ -16,6 +16,7 @@
 //!
 //! Source: `do_check`, `check_cond_jmp_op`, `is_branch_taken`, `check_alu_op`, Linux; spec 9.2.
 
+mod context;
 mod explore;
 mod image;
 mod live;
@@ -28,6 +29,7 @@ mod step;
 mod thresholds;
 mod verifier;
 
+pub use context::{Access, ContextUse, context_uses};
 pub use image::{Function, Image, Slot};
 pub use program::Program;
 pub use thresholds::Thresholds;

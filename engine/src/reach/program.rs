@@ -204,13 +204,25 @@ impl<'o> Program<'o> {
         verifier: Verifier,
         asked: &[usize],
     ) -> (Vec<usize>, Reached) {
+        let asked = |it: &&Record| asked.binary_search(&it.number).is_ok();
+        let mut slots: Vec<(usize, usize)> =
+            self.records.iter().filter(asked).map(|it| (it.slot, it.number)).collect();
+        slots.sort_unstable();
+        let (slots, records): (Vec<usize>, Vec<usize>) = slots.into_iter().unzip();
+        (records, self.judge_slots(outcomes, symbols, verifier, &slots))
+    }
+
+    /// [`Self::judge`] of instructions by their slots, ascending, whether records are about them or not.
+    pub fn judge_slots(
+        &self,
+        outcomes: &[&Outcome],
+        symbols: &[Symbol],
+        verifier: Verifier,
+        slots: &[usize],
+    ) -> Reached {
         let mut insns: Vec<Insn> = self.image.slots.iter().map(|it| it.insn).collect();
         let mut patches = vec![None; insns.len()];
-        let mut slots = Vec::new();
         for &Record { number: record, slot, kind } in &self.records {
-            if asked.binary_search(&record).is_ok() {
-                slots.push((slot, record));
-            }
             let Some(Outcome::Decided(decision)) = outcomes.get(record) else { continue };
             let after = decision.insn.as_chunks::<INSN_LEN>().0.iter().filter(|_| !decision.poisoned);
             for (place, bytes) in insns.iter_mut().skip(slot).zip(after) {
@@ -220,9 +232,7 @@ impl<'o> Program<'o> {
                 *place = Some((record, patch(kind, decision)));
             }
         }
-        slots.sort_unstable();
-        let (slots, records): (Vec<usize>, Vec<usize>) = slots.into_iter().unzip();
-        (records, judge(&self.question(&insns, &patches, &slots, symbols, verifier)))
+        judge(&self.question(&insns, &patches, slots, symbols, verifier))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Judges the programs of one object on all kernels of a run.
 
+use super::arguments::Arguments;
 use super::drifting::Drifting;
 use super::needs::Needs;
 use super::reaching::{self, Reaching};
@@ -76,6 +77,11 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, world: &World, number: 
         let of_fold = entries.iter().filter(|it| it.fold == fold);
         classes.split_by_numbers(&drifting.numbers(&reaching, folded, suspects, of_fold));
     }
+    let arguments = survey.map(|it| Arguments::of(object, it, number)).unwrap_or_default();
+    let numbers = arguments.numbers(&reaching, &folds, &entries, run.kernel_count());
+    if !numbers.is_empty() {
+        classes.split_by_numbers(&numbers);
+    }
     let by_class = classes.first.iter().map(|&kernel| {
         let outcomes: Vec<Vec<&Outcome>> = folds.iter().map(|it| it.on(kernel)).collect();
         let verdicts = entries.iter().map(|entry| {
@@ -95,6 +101,7 @@ pub fn check(run: &Run<'_>, survey: Option<&Survey<'_>>, world: &World, number: 
             Records { run, object, kernel, outcomes, reached: &reached }.judge(&mut this, &entry.linked);
             drifting.judge(&mut this, &reaching, &entry.linked, outcomes, kernel);
             needs.judge(&mut this, &entry.linked, kernel, &reached);
+            arguments.judge(&mut this, &reaching, outcomes, kernel);
             this.assumptions.sort();
             this.assumptions.dedup();
             this

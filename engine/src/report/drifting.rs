@@ -140,7 +140,7 @@ impl<'a, 'r> Drifting<'a, 'r> {
         }
         let shape = self.run.shape_of(self.number, record, kernel, decision.candidate?)?;
         let rules = self.run.rules(kernel)?;
-        let key = (record, std::ptr::from_ref(shape.btf).addr(), shape.id, rules.in_kernel);
+        let key = (record, std::ptr::from_ref(shape.btf).addr(), shape.id, rules.one_by_one);
         let judge = || self.watch.judge(rules, record, decision, shape);
         self.known.borrow_mut().entry(key).or_insert_with(judge).clone()
     }

@@ -3,6 +3,7 @@
 //! Fatal records fail every program of the object (`co-re`), and so do symbols and structs that it cannot do without
 //! (`symbols`); what a program attaches to fails that program (`attach`). Poison fails a program if the verifier gets there (`reach`).
 
+mod arguments;
 mod check;
 mod classes;
 mod cover;

@@ -19,7 +19,9 @@ pub(super) struct Needs<'a, 'r> {
 
 impl<'a, 'r> Needs<'a, 'r> {
     pub(super) fn of(object: &'a Object<'r>, survey: &'a Survey<'r>, number: usize) -> Self {
-        let unmet: Vec<_> = survey.of(number).filter(|(_, answered)| !answered.is_fine()).collect();
+        // Whether an argument is read is another question.
+        let is_own = |it: &Answered<'_>| !it.is_fine() && it.need.argument_of().is_none();
+        let unmet: Vec<_> = survey.of(number).filter(|(_, answered)| is_own(answered)).collect();
         let is_weak = |owner: &Owner| match owner {
             Owner::Extern(number) => object.externs().get(*number).is_some_and(|it| it.is_weak),
             Owner::Program(_) | Owner::StructOps(_) => false,
@@ -89,6 +91,7 @@ fn add(
     let (effect, verdict) = match answer.severity {
         Severity::Fine if !answer.poisons_calls() => return,
         Severity::Fine => (Effect::PoisonedConditional, Verdict::Conditional),
+        Severity::Drifts => (Effect::Drift, Verdict::OkDrift),
         Severity::Conditional => (Effect::Conditional, Verdict::Conditional),
         Severity::AttachFails => (Effect::AttachFails, failed),
         Severity::LoadFails => (Effect::Aborts, failed),
@@ -125,10 +128,16 @@ fn add(
 }
 
 /// What a need is about, as reports group by it.
-fn subject(owner: Owner, object: &Object<'_>, need: &Need<'_>) -> String {
+pub(super) fn subject(owner: Owner, object: &Object<'_>, need: &Need<'_>) -> String {
     let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
     match (need, owner) {
-        (Need::Attach(target), Owner::Program(program)) => {
+        (
+            Need::Attach(target)
+            | Need::Argument { target, .. }
+            | Need::Pointee { target, .. }
+            | Need::Bare { target, .. },
+            Owner::Program(program),
+        ) => {
             let section = object.programs().get(program).map(|it| it.section).unwrap_or_default();
             let section = text(section.strip_prefix(b"?").unwrap_or(section));
             let name = text(target.name.unwrap_or_default());
@@ -145,7 +154,13 @@ fn subject(owner: Owner, object: &Object<'_>, need: &Need<'_>) -> String {
         (Need::Kfunc { name, .. }, _) => format!("kfunc {}", text(name)),
         (Need::Variable { name, .. } | Need::Address { name, .. }, _) => format!("ksym {}", text(name)),
         (Need::Kconfig { name, .. }, _) => format!("kconfig {}", text(name)),
-        (Need::Attach(target), _) => text(target.name.unwrap_or_default()),
+        (
+            Need::Attach(target)
+            | Need::Argument { target, .. }
+            | Need::Pointee { target, .. }
+            | Need::Bare { target, .. },
+            _,
+        ) => text(target.name.unwrap_or_default()),
     }
 }
 
@@ -165,6 +180,9 @@ fn what_is_wrong(need: &Need<'_>, answer: &Answer) -> String {
         Code::LsmHookMissing => "the kernel has no such hook".into(),
         Code::IterMissing => "the kernel has no such iterator".into(),
         Code::TargetSetAtRuntime => "the target is set at run time".into(),
+        Code::ArgumentMissing => "the target has no such argument".into(),
+        Code::ArgumentChanged => "the argument points to something else".into(),
+        Code::FieldNotRelocated => "it is read without a record".into(),
         Code::KfuncMissing => "the kernel has no such function for BPF".into(),
         Code::KfuncMissingWeak => "the kernel has no function for BPF that fits".into(),
         Code::KfuncProtoMismatch => "the kernel's function is another one".into(),

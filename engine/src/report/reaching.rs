@@ -166,6 +166,17 @@ pub(super) struct Reaching<'a, 'r> {
     /// By program: which values of the configuration its paths tell apart.
     thresholds: RefCell<HashMap<usize, Known<Thresholds>>>,
     known: RefCell<HashMap<Key, Known<Reached>>>,
+    /// The same for instructions without a record, by their slots.
+    places: RefCell<HashMap<PlacesKey, Known<Places>>>,
+}
+
+/// The instructions by their slots, behind what the answers for their program depend on.
+type PlacesKey = (Key, Vec<usize>);
+
+/// Whether instructions are reached, and features of the verifier that made a difference.
+struct Places {
+    found: Vec<Found>,
+    features: Features,
 }
 
 /// Answers with the verifiers that they were found out for.
@@ -198,8 +209,8 @@ impl<'a, 'r> Reaching<'a, 'r> {
     pub(super) fn of(object: &'a Object<'r>, externs: Externs<'a, 'r>, world: &'a World) -> Self {
         let programs = object.programs().iter().map(|_| OnceCell::new()).collect();
         let asked = vec![Vec::new(); object.programs().len()];
-        let (thresholds, known) = Default::default();
-        Self { object, externs, world, programs, asked, thresholds, known }
+        let (thresholds, known, places) = Default::default();
+        Self { object, externs, world, programs, asked, thresholds, known, places }
     }
 
     /// Says which records of a program anybody will ask about on any kernel, so that paths that are the same on many
@@ -299,6 +310,28 @@ impl<'a, 'r> Reaching<'a, 'r> {
         matches!(reached.record(record), Some(Found::Live { .. }))
     }
 
+    /// Whether paths of a program lead to some of its slots on a kernel: the one that is reached most surely of them.
+    pub(super) fn surest(
+        &self,
+        program: usize,
+        slots: &[usize],
+        outcomes: &[&Outcome],
+        kernel: usize,
+    ) -> Option<Found> {
+        let linked = self.program(program)?;
+        let key = self.key(program, linked, outcomes, kernel, &self.symbols(kernel));
+        let (verifier, symbols) = (self.verifier(kernel), key.symbols.clone());
+        let mut places = self.places.borrow_mut();
+        let known = places.entry((key, slots.to_vec())).or_default();
+        let find_out = || {
+            let reached = linked.judge_slots(outcomes, &symbols, verifier, slots);
+            let found = reached.asked.iter().map(|it| self.found(linked, &symbols, it));
+            Places { found: found.collect(), features: reached.features }
+        };
+        let places = known_for(known, verifier, |it| it.features, find_out);
+        places.found.iter().max_by_key(|it| it.rank()).cloned()
+    }
+
     /// What a program's paths depend on of a kernel's symbols: those that it refers to, and of values of the
     /// configuration no more than it looks at. By extern.
     fn told_apart(&self, program: usize, verifier: Verifier, symbols: &[Symbol]) -> Vec<Symbol> {
@@ -327,18 +360,30 @@ impl<'a, 'r> Reaching<'a, 'r> {
         symbols: &[Symbol],
     ) -> Rc<Reached> {
         let Some(linked) = self.program(program) else { return Rc::default() };
+        let key = self.key(program, linked, outcomes, kernel, symbols);
+        let (verifier, symbols) = (self.verifier(kernel), key.symbols.clone());
+        let mut known = self.known.borrow_mut();
+        let known = known.entry(key).or_default();
+        let find_out = || self.find_out(program, linked, outcomes, &symbols, verifier);
+        known_for(known, verifier, |it| it.features, find_out)
+    }
+
+    fn key(
+        &self,
+        program: usize,
+        linked: &Program<'_>,
+        outcomes: &[&Outcome],
+        kernel: usize,
+        symbols: &[Symbol],
+    ) -> Key {
         let mut bytes = Vec::new();
         for record in linked.records() {
             if let Some(outcome) = outcomes.get(record) {
                 self.write_key(record, outcome, &mut bytes);
             }
         }
-        let verifier = self.verifier(kernel);
-        let symbols = self.told_apart(program, verifier, symbols);
-        let mut known = self.known.borrow_mut();
-        let known = known.entry(Key { program, symbols: symbols.clone(), outcomes: bytes }).or_default();
-        let find_out = || self.find_out(program, linked, outcomes, &symbols, verifier);
-        known_for(known, verifier, |it| it.features, find_out)
+        let symbols = self.told_apart(program, self.verifier(kernel), symbols);
+        Key { program, symbols, outcomes: bytes }
     }
 
     fn find_out(

@@ -21,7 +21,7 @@ pub(super) struct Records<'a, 'r> {
 impl Records<'_, '_> {
     /// Adds what bears on a program that is loaded with the functions `linked`.
     pub(super) fn judge(&self, this: &mut ProgramVerdict, linked: &[usize]) {
-        let alone = self.run.rules(self.kernel).is_some_and(|it| it.in_kernel);
+        let alone = self.run.rules(self.kernel).is_some_and(|it| it.one_by_one);
         for (number, (reloc, outcome)) in self.object.relocs().iter().zip(self.outcomes).enumerate() {
             let is_own = reloc.program.is_some_and(|it| linked.contains(&it));
             match outcome {

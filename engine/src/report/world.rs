@@ -37,7 +37,7 @@ pub struct Known {
     pub release: Option<Release>,
     /// Its configuration.
     pub kconfig: Option<Arc<Kconfig>>,
-    /// Whether its system calls have wrappers, if that can be told.
+    /// Whether libbpf finds that its system calls have wrappers, if that can be told.
     pub has_syscall_wrappers: Option<bool>,
 }
 
@@ -45,7 +45,10 @@ impl Known {
     /// What is known of `kernel`, of a release and configuration.
     pub fn new(kernel: &Kernel<'_>, release: Option<Release>, kconfig: Option<Arc<Kconfig>>) -> Self {
         let has_wrapper = SYSCALL_WRAPPERS.iter().any(|it| kernel.vmlinux.named(it, Kind::Func).is_some());
-        Self { release, kconfig, has_syscall_wrappers: has_wrapper.then_some(true) }
+        // libbpf finds out by placing a kprobe: where there are none, it takes system calls for unwrapped.
+        let cannot_probe = kconfig.as_deref().is_some_and(|it| it.get(b"CONFIG_KPROBE_EVENTS").is_none());
+        let has_syscall_wrappers = if cannot_probe { Some(false) } else { has_wrapper.then_some(true) };
+        Self { release, kconfig, has_syscall_wrappers }
     }
 
     /// How its verifier looks at programs.

@@ -55,6 +55,8 @@ pub(crate) fn find(
                     id = member.type_id;
                 }
             }
+            // cilium/ebpf's alone.
+            Step::Is(_) => {}
             Step::Index(index) => {
                 // The root already stands for the element that the first index selects.
                 if depth > 0 {

@@ -7,6 +7,9 @@
 //!
 //! In the `aya` dialect every record starts with a fresh list; else it is as with libbpf, one load for all.
 //!
+//! In the `ebpf-go` dialect all records of a program that are about the same local type get the candidate that the most
+//! of them match, see `scored`. Programs are loaded one by one there as well, with the functions that they call.
+//!
 //! In the `kernel` dialect every record starts with a fresh list. Programs are loaded one by one there, so a fatal
 //! record ends the load of its own program only, and a record inside no program is never handed to the kernel.
 //!
@@ -19,9 +22,10 @@
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use super::scored::Scores;
 use super::{Found, Match, Missing, Why};
 use crate::btf::TypeId;
-use crate::dialect::Rules;
+use crate::dialect::{Choice, Rules, WithoutType};
 use crate::error::ResolveError;
 use crate::fleet::{Candidate, Candidates, View};
 use crate::format::Endian;
@@ -63,7 +67,7 @@ pub enum Code {
     NoEnumerator,
     /// The access width cannot be adjusted.
     SizeUnsafe,
-    /// A candidate that would match was dropped by an earlier record of the object.
+    /// A candidate that would match was dropped because of other records of the object.
     PrunedAway,
     /// The field is there, but has no value of this kind.
     NoValue,
@@ -123,6 +127,7 @@ impl From<Why> for Code {
             Why::NoField => Self::NoField,
             Why::FieldIncompatible => Self::FieldIncompatible,
             Why::ArrayBounds => Self::ArrayBounds,
+            Why::OnlyDeclared => Self::FwdOnly,
             Why::TypeIncompatible => Self::TypeIncompatible,
             Why::NoEnumerator => Self::NoEnumerator,
         }
@@ -247,6 +252,9 @@ pub struct Asked<'a> {
     pub root: usize,
     /// What its query gives on each shape of that root; empty if it has none.
     pub matches: &'a Matches,
+    /// Numbers of the programs that its function is loaded with. Looked at where candidates are scored; empty where it
+    /// is judged alone.
+    pub programs: SmallVec<[usize; 1]>,
     /// Its instruction; `None` if it is inside no program.
     site: Option<Site>,
 }
@@ -260,7 +268,7 @@ impl<'a> Asked<'a> {
         root: usize,
         matches: &'a Matches,
     ) -> Self {
-        Self { reloc, question, root, matches, site: object.site(reloc) }
+        Self { reloc, question, root, matches, programs: SmallVec::new(), site: object.site(reloc) }
     }
 }
 
@@ -291,6 +299,8 @@ struct Fold<'a> {
     live: SmallVec<[Option<SmallVec<[Candidates; 1]>>; 1]>,
     /// Slots written by earlier records, by section and byte offset. Kept only for records that share slots.
     written: HashMap<(usize, u32), [u8; INSN_LEN]>,
+    /// Where candidates are scored: which one each group of records gets.
+    scores: Scores,
 }
 
 impl Part<'_> {
@@ -303,7 +313,11 @@ impl Part<'_> {
         outcomes: &mut Vec<Outcome>,
     ) {
         let live = target.views.iter().map(|_| None).collect();
-        let mut fold = Fold { part: self, target, live, written: HashMap::new() };
+        let scores = match self.rules.choice {
+            Choice::Scored => Scores::of(self, target, &active),
+            Choice::Pruned | Choice::Fresh => Scores::default(),
+        };
+        let mut fold = Fold { part: self, target, live, written: HashMap::new(), scores };
         for asked in &self.records {
             let reloc = asked.reloc;
             outcomes.push(match reloc.placement_error() {
@@ -311,7 +325,7 @@ impl Part<'_> {
                     let (offset, why) = (reloc.insn_off, "it is inside no function");
                     Outcome::Fatal(ResolveError::BadInsnOffset { offset, why })
                 }
-                _ if self.rules.in_kernel && (reloc.program.is_none() || !active(reloc)) => Outcome::Skipped,
+                _ if self.rules.one_by_one && (reloc.program.is_none() || !active(reloc)) => Outcome::Skipped,
                 // libbpf meets these before it looks for the program and whether it is loaded.
                 Some(error) => Outcome::Fatal(error),
                 None if active(reloc) => fold.record(asked),
@@ -375,7 +389,11 @@ impl Fold<'_> {
         let mut first: Option<Outcome> = None;
         let mut others: Vec<Outcome> = Vec::new();
         for list in 0..view.lists.len() {
-            let outcome = match self.ask_list(asked, local, slots, list) {
+            let decision = match self.part.rules.choice {
+                Choice::Scored => self.ask_scored(asked, local, slots, list),
+                Choice::Pruned | Choice::Fresh => self.ask_list(asked, local, slots, list),
+            };
+            let outcome = match decision {
                 Ok(decision) => Outcome::Decided(decision),
                 Err(error) => Outcome::Fatal(error),
             };
@@ -390,7 +408,7 @@ impl Fold<'_> {
         }
         let outcomes = std::iter::once(first).chain(others).zip(&view.lists);
         let by_module = outcomes.filter_map(|(outcome, list)| {
-            let module = list.first()?.module?;
+            let module = list.iter().find_map(|it| it.module)?;
             Some(ModuleOutcome { module, outcome })
         });
         Outcome::ModuleDependent(by_module.collect())
@@ -472,7 +490,7 @@ impl Fold<'_> {
             };
             let edit = Edit { local, target: value };
             let decision = self.decide(slots, &edit, matching.first().copied(), code)?;
-            if self.part.rules.prunes && matching.len() != live.len() {
+            if self.part.rules.choice == Choice::Pruned && matching.len() != live.len() {
                 self.prune(asked.root, list, matching);
             }
             return Ok(decision);
@@ -480,7 +498,9 @@ impl Fold<'_> {
         let reason = self.why_unresolved(asked, list, furthest);
         // Queries answer 0 where there is nothing; everything else has no answer then.
         let (code, target, reason) = match kind {
-            RelocKind::TypeSize | RelocKind::TypeIdTarget if !self.part.rules.missing_is_zero => {
+            RelocKind::TypeSize | RelocKind::TypeIdTarget
+                if self.part.rules.without_type == WithoutType::Error =>
+            {
                 return Err(ResolveError::TypeMissing);
             }
             RelocKind::TypeSize | RelocKind::TypeIdTarget => {
@@ -492,6 +512,68 @@ impl Fold<'_> {
         let mut decision = self.decide(slots, &Edit { local, target }, None, code)?;
         decision.reason = reason;
         Ok(decision)
+    }
+
+    /// cilium/ebpf's `coreCalculateFixups` and `COREFixup.Apply`.
+    fn ask_scored(
+        &self,
+        asked: &Asked<'_>,
+        local: Result<LocalValue, ResolveError>,
+        slots: Slots,
+        list: usize,
+    ) -> Result<Decision, ResolveError> {
+        let candidates = self.live(asked.root, list);
+        let mut fixups: SmallVec<[Option<Value>; 2]> = SmallVec::new();
+        let mut furthest: Option<Missing> = None;
+        for &candidate in candidates {
+            fixups.push(asked.fixup_on(self.target, candidate)?);
+            if let Some(Ok(Match::Missing(missing))) = asked.matches.get(candidate.shape as usize)
+                && furthest.is_none_or(|best| missing.depth > best.depth)
+            {
+                furthest = Some(*missing);
+            }
+        }
+        let mut decided: Option<Decision> = None;
+        for choice in self.scores.of_record(asked, list) {
+            let chosen = choice?.and_then(|at| Some((*candidates.get(at)?, (*fixups.get(at)?)?)));
+            let is_query = asked.reloc.kind.is_some_and(RelocKind::is_existence_query);
+            let decision = match chosen {
+                Some((candidate, value)) => {
+                    let local = local?;
+                    let code = match value.value {
+                        _ if is_query => Code::PresentAsQueried,
+                        same if same == local.value.value => Code::Exact,
+                        _ => Code::Moved,
+                    };
+                    let edit = Edit { local, target: Some(value) };
+                    self.decide(slots, &edit, Some(candidate), code)?
+                }
+                None => {
+                    let reason = match furthest {
+                        _ if fixups.iter().any(Option::is_some) => Code::PrunedAway,
+                        Some(missing) => missing.why.into(),
+                        // All of them are of modules, whose ids cannot be asked for.
+                        None if !candidates.is_empty() => Code::NoValue,
+                        None => Code::NoType,
+                    };
+                    // What is poisoned is not compared with what it held.
+                    let nothing = LocalValue { value: Value::plain(0), validate: false };
+                    let local = if is_query { local? } else { local.unwrap_or(nothing) };
+                    let target = is_query.then(|| Value::plain(0));
+                    let code = if is_query { Code::AbsentAsQueried } else { reason };
+                    let mut decision = self.decide(slots, &Edit { local, target }, None, code)?;
+                    decision.reason = is_query.then_some(reason);
+                    decision
+                }
+            };
+            match &decided {
+                None => decided = Some(decision),
+                // HARDEN: a copy of the function for each program is more than a record has an answer for.
+                Some(first) if !first.agrees_with(&decision) => return Err(ResolveError::ProgramDependent),
+                Some(_) => {}
+            }
+        }
+        decided.ok_or(ResolveError::ProgramDependent)
     }
 
     #[cold]

@@ -6,22 +6,24 @@
 //!
 //! Source: `src/relo_core.c`, libbpf; spec sections 5 to 9.
 
+mod breadth;
 mod budget;
 mod compat;
 mod field;
 mod fold;
 mod matches;
+mod pairs;
+mod scored;
 
 pub use budget::Budget;
 pub(crate) use compat::types_are_compat;
-pub(crate) use field::find as find_place;
 pub use fold::{Asked, Code, Decision, InsnBytes, Matches, ModuleOutcome, Outcome, Part, Target};
 
 use crate::btf::{Btf, TypeId};
-use crate::dialect::Rules;
+use crate::dialect::{Fields, Rules, Types};
 use crate::error::ResolveError;
 use crate::format::btf_ext::RelocKind;
-use crate::query::{Ask, Query};
+use crate::query::{Ask, Query, Step};
 use crate::value::{self, Endpoint, Place, Value, ValueError};
 
 /// What one query gives on one candidate.
@@ -60,6 +62,8 @@ pub enum Why {
     FieldIncompatible,
     /// The array has too few elements.
     ArrayBounds,
+    /// The type is only declared.
+    OnlyDeclared,
     /// The type is another one.
     TypeIncompatible,
     /// No enumerator of that name.
@@ -81,13 +85,21 @@ pub fn on_candidate(
     budget: &mut Budget,
 ) -> Result<Match, ResolveError> {
     let place = match &query.ask {
-        Ask::Field(steps) => field::find(rules, steps, btf, root, budget)?,
+        Ask::Field(steps) => find_place(rules, steps, btf, root, budget)?,
         Ask::Enumerator(essential) => find_enumerator(rules, essential, btf, root)?,
         Ask::TypeCompat(local) => {
-            type_place(compat::types_are_compat(rules, &local.btf, local.id, btf, root, budget)?, root)
+            let is_compat = match rules.types {
+                Types::Libbpf => types_are_compat(rules, &local.btf, local.id, btf, root, budget)?,
+                Types::EbpfGo => pairs::are_compat((&local.btf, local.id), (btf, root), budget)?,
+            };
+            type_place(is_compat, root)
         }
         Ask::TypeMatches(local) => {
-            type_place(matches::types_match(rules, &local.btf, local.id, btf, root, budget)?, root)
+            let matches = match rules.types {
+                Types::Libbpf => matches::types_match(rules, &local.btf, local.id, btf, root, budget)?,
+                Types::EbpfGo => pairs::match_each_other(rules, (&local.btf, local.id), (btf, root), budget)?,
+            };
+            type_place(matches, root)
         }
     };
     Ok(match place {
@@ -96,6 +108,20 @@ pub fn on_candidate(
         }
         Err(missing) => Match::Missing(missing),
     })
+}
+
+/// Follows `steps` from `root`; the outer error is fatal, the inner one says what is missing.
+pub(crate) fn find_place(
+    rules: &Rules,
+    steps: &[Step<'_>],
+    btf: &Btf<'_>,
+    root: TypeId,
+    budget: &mut Budget,
+) -> Result<Result<Place, Missing>, ResolveError> {
+    match rules.fields {
+        Fields::Libbpf => field::find(rules, steps, btf, root, budget),
+        Fields::EbpfGo => breadth::find(rules, steps, btf, root, budget),
+    }
 }
 
 fn type_place(same: bool, root: TypeId) -> Result<Place, Missing> {

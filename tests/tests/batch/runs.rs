@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use btfleet_engine::batch::{Aspect, Batch, Run, outcomes};
 use btfleet_engine::btf::{Btf, TypeId};
-use btfleet_engine::dialect::{Loader, Release};
+use btfleet_engine::dialect::{Kinds, Loader, Release, Searched};
 use btfleet_engine::fleet::{Candidate, Fleet, Modules, Selection};
 use btfleet_engine::format::Endian;
 use btfleet_engine::format::btf_ext::RelocKind;
@@ -175,7 +175,7 @@ struct Totals {
 impl Totals {
     /// How much of the work was shared: what the run has to do, against what it would be pair by pair.
     fn count_sharing(&mut self, objects: &[Object<'_>], kernels: &[Kernel<'_>], modules: Modules) {
-        let selection = Selection { modules, exact_kinds: false, in_modules: true };
+        let selection = Selection { modules, kinds: Kinds::Compatible, searched: Searched::ModulesIfNone };
         for endian in [Endian::Little, Endian::Big] {
             let fleet = Fleet::new(kernels.iter().filter(|it| it.vmlinux.btf.endian() == endian).collect());
             let objects = objects.iter().filter(|it| it.endian() == endian);

@@ -208,7 +208,7 @@ fn run_cases(oracle: &mut Oracle, seed: u64, numbers: &[u64]) -> Run {
     run
 }
 
-fn number_from_env(name: &str, default: u64) -> u64 {
+pub(crate) fn number_from_env(name: &str, default: u64) -> u64 {
     match env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")),
         Err(_) => default,

@@ -77,6 +77,7 @@ fn ask_key(ask: &Ask<'_>) -> u64 {
     let name = |name: &[u8]| NameHash::of(name).0;
     match ask {
         Ask::Field(steps) => steps.iter().fold(1, |key, step| match step {
+            Step::Is(_) => key,
             Step::Index(index) => fold(fold(key, 1), u64::from(*index)),
             Step::Member { name: member, compat } => {
                 let leaf = match compat.leaf {
