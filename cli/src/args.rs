@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Resolve(ResolveArgs),
     /// Write objects relocated for kernels: a file for each distinct content, and which kernels it serves.
     Relocate(RelocateArgs),
+    /// Compute what 'relocate --sign-manifest' wrote once more, and say what differs.
+    VerifyManifest(VerifyArgs),
     /// Write as much of each kernel's BTF as the objects need: libbpf makes the same of them with that.
     MinBtf(MinBtfArgs),
     /// Why a record or a program comes out as it does on one kernel, and what to do about it.
@@ -122,6 +124,10 @@ pub(crate) struct RelocateArgs {
     /// Write into a directory that has files which no earlier run wrote; they stay as they are.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Also write the linked instructions of each program, and payloads.intoto.json: the statement about them for a tool
+    /// that signs, as docs/output.md describes it.
+    #[arg(long)]
+    pub(crate) sign_manifest: bool,
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +144,25 @@ pub(crate) struct CoreRelosArgs {
 pub(crate) enum CoreRelosFormat {
     Json,
     Bin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The statement: payloads.intoto.json. Whether its signature is good is for the tool that signed it to say.
+    #[arg(value_name = "MANIFEST")]
+    pub(crate) manifest: PathBuf,
+    /// BPF objects that it is to be about, as for 'relocate'.
+    #[arg(required = true, value_name = "OBJ")]
+    pub(crate) objects: Vec<OsString>,
+    /// Kernels that it is to be about, under the names that it has.
+    #[arg(short, long, required = true, num_args = 1.., value_name = "K")]
+    pub(crate) kernels: Vec<OsString>,
+    /// A table to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// Number of threads; 0 takes one per core. The output does not depend on it.
+    #[arg(short, long, default_value_t = 0, value_name = "N")]
+    pub(crate) jobs: usize,
 }
 
 #[derive(Debug, Args)]

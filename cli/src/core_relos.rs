@@ -34,8 +34,9 @@ struct ProgramRow {
     references: Vec<ReferenceRow>,
 }
 
+/// What a loader has to fill in.
 #[derive(Serialize)]
-struct ReferenceRow {
+pub(crate) struct ReferenceRow {
     insn: u32,
     kind: &'static str,
     name: String,
@@ -121,7 +122,7 @@ fn program_row(object: &Object<'_>, load: &ProgLoad) -> ProgramRow {
     }
 }
 
-fn reference_row(object: &Object<'_>, (insn, reference): (u32, Reference)) -> ReferenceRow {
+pub(crate) fn reference_row(object: &Object<'_>, (insn, reference): (u32, Reference)) -> ReferenceRow {
     let (kind, name, offset) = match reference {
         Reference::Function(_) => ("function", &b""[..], 0),
         Reference::Data(number, offset) => {

@@ -19,11 +19,13 @@ mod output;
 mod outtree;
 mod pack;
 mod patches;
+mod payloads;
 mod project;
 mod relocate;
 mod resolve;
 mod rows;
 mod rules;
+mod verify_manifest;
 mod world;
 
 use std::process::ExitCode;
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Resolve(args) => resolve::run(args),
         Command::Relocate(args) => relocate::run(args),
+        Command::VerifyManifest(args) => verify_manifest::run(args),
         Command::MinBtf(args) => min_btf::run(args),
         Command::Explain(args) => explain::run(args),
         Command::CoreRelos(args) => core_relos::run(args),

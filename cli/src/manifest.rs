@@ -25,6 +25,16 @@ pub(crate) struct Manifest<'a> {
     pub(crate) complete: bool,
     pub(crate) objects: Vec<ObjectEntry<'a>>,
     pub(crate) inputs: Vec<InputEntry<'a>>,
+    /// Only where there is something to sign: its files, the statement last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) to_sign: Vec<FileEntry>,
+}
+
+/// A file of the directory.
+#[derive(Serialize)]
+pub(crate) struct FileEntry {
+    pub(crate) file: String,
+    pub(crate) sha256: String,
 }
 
 /// One object on all kernels.
@@ -89,7 +99,7 @@ impl<'a> Manifest<'a> {
     pub(crate) fn new(modules: &'static str, respect_autoload: bool) -> Self {
         let (objects, inputs) = (Vec::new(), Vec::new());
         let (v, t, models) = (1, KIND, MODELS);
-        Self { v, t, models, modules, respect_autoload, complete: true, objects, inputs }
+        Self { v, t, models, modules, respect_autoload, complete: true, objects, inputs, to_sign: Vec::new() }
     }
 
     /// The file's text.

@@ -17,9 +17,15 @@ use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
 use crate::output::{Failure, message};
+use crate::payloads::STATEMENT;
 use crate::rows::hex;
 
 const MANIFEST: &str = "manifest.json";
+/// Ending of relocated objects.
+pub(crate) const OBJECT: &str = ".bpf.o";
+/// Ending of instructions to sign.
+pub(crate) const INSNS: &str = ".insns";
+const ENDINGS: [&str; 2] = [OBJECT, INSNS];
 
 /// The directory of one run.
 pub(crate) struct OutDir {
@@ -130,9 +136,9 @@ impl Drop for OutDir {
     }
 }
 
-/// Name of an output: the object's, and of its hash as many digits as it takes.
-pub(crate) fn output_name(stem: &str, hash_digits: &str) -> String {
-    format!("{stem}.{hash_digits}.bpf.o")
+/// Name of an output: the object's, of its hash as many digits as it takes, and what it is.
+pub(crate) fn output_name(stem: &str, hash_digits: &str, ending: &str) -> String {
+    format!("{stem}.{hash_digits}{ending}")
 }
 
 /// Files that a manifest of ours names, with their hashes; `None` if it is not ours. It may have been edited:
@@ -143,9 +149,13 @@ fn files_of_manifest(manifest: &[u8]) -> Option<BTreeMap<String, String>> {
         return None;
     }
     let outputs = manifest.get("objects")?.as_array()?.iter().filter_map(|it| it.get("outputs")?.as_array());
-    let files = outputs.flatten().filter_map(|output| {
+    let to_sign = manifest.get("to_sign").and_then(Value::as_array);
+    let files = outputs.chain(to_sign).flatten().filter_map(|output| {
         let (name, hash) = (output.get("file")?.as_str()?, output.get("sha256")?.as_str()?);
-        let ending = name.strip_suffix(".bpf.o")?.rsplit_once('.')?.1;
+        if name == STATEMENT {
+            return Some((name.to_owned(), hash.to_owned()));
+        }
+        let ending = ENDINGS.iter().find_map(|it| name.strip_suffix(it))?.rsplit_once('.')?.1;
         let is_ours = !name.contains('/') && ending.len() >= 12 && hash.starts_with(ending);
         is_ours.then(|| (name.to_owned(), hash.to_owned()))
     });

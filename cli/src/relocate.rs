@@ -5,16 +5,18 @@ use std::path::Path;
 
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::dialect::Loader;
-use btfleet_engine::relocate::{Optional, Patch, Planned, plan};
+use btfleet_engine::relocate::{Optional, Patch, Plan, Planned, plan};
 use sha2::{Digest, Sha256};
+use tempfile::TempPath;
 
 use crate::args::{Format, ModulesArg, RelocateArgs};
 use crate::load::{Files, Inputs};
 use crate::manifest::{
-    InputEntry, Manifest, ModulesEntry, ObjectEntry, ObstacleEntry, OutputEntry, ProgramEntry,
+    FileEntry, InputEntry, Manifest, ModulesEntry, ObjectEntry, ObstacleEntry, OutputEntry, ProgramEntry,
 };
-use crate::outdir::{OutDir, output_name};
+use crate::outdir::{INSNS, OBJECT, OutDir, output_name};
 use crate::output::{BAD, DIM, Exit, Failure, HEAD, Output, WARN, paint, plural, progress};
+use crate::payloads::{ClassPayloads, STATEMENT, Statement, payloads};
 use crate::resolve::object_defects;
 use crate::rows::{EndRow, InputRow, OutputRow, PairRow, hex, push_line};
 
@@ -30,34 +32,28 @@ pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
     let inputs = files.parse(&batch);
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, args.inputs.modules.into());
-    let mut results = Results {
-        inputs: &inputs,
-        batch: &batch,
-        dir,
-        manifest: manifest(args, &inputs),
-        names: BTreeMap::new(),
-        hashes: HashMap::new(),
+    let options = Options {
+        modules: args.inputs.modules,
+        respect_autoload: args.respect_autoload,
+        signs: args.sign_manifest,
     };
-    let optional = if args.respect_autoload { Optional::Leave } else { Optional::Relocate };
-    let bar = progress(inputs.objects.len());
-    let mut failure = None;
-    batch.for_each(
-        inputs.objects.len(),
-        |object| plan(&run, object, optional),
-        |object, planned| {
-            bar.inc(1);
-            failure = results.add(&run, object, planned).err();
-            failure.is_none()
-        },
-    );
-    bar.finish_and_clear();
-    if let Some(failure) = failure {
-        return Err(failure);
+    let Results { dir, mut manifest, mut names, classes, .. } =
+        Results::of(&run, &inputs, &batch, options, Some(dir))?;
+    if let Some(mut dir) = dir {
+        if args.sign_manifest {
+            let statement = Statement::new(&manifest, &classes, &inputs.kernel_names).to_json();
+            let sha256 = hex(&Sha256::digest(&statement));
+            let staged = dir.stage(&statement)?;
+            dir.name(staged, STATEMENT)?;
+            let payloads = names.iter().filter(|(name, _)| name.ends_with(INSNS));
+            manifest.to_sign = payloads
+                .map(|(file, sha256)| FileEntry { file: file.clone(), sha256: sha256.clone() })
+                .collect();
+            names.insert(STATEMENT.to_owned(), sha256.clone());
+            manifest.to_sign.push(FileEntry { file: STATEMENT.to_owned(), sha256 });
+        }
+        dir.finish(&manifest.to_json(), &names.into_keys().collect())?;
     }
-    inputs.check_packs()?;
-    let Results { dir, mut manifest, names, .. } = results;
-    manifest.complete = inputs.complete() && manifest.objects.iter().all(|it| it.failed.is_empty());
-    dir.finish(&manifest.to_json(), &names.into_keys().collect())?;
     let mut out = Output::new();
     match args.format {
         Format::Jsonl => write_rows(&mut out, &manifest, &inputs)?,
@@ -67,13 +63,22 @@ pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
     Ok(if manifest.complete { Exit::Fine } else { Exit::NotJudged })
 }
 
+/// What bears on the results beside the inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) modules: ModulesArg,
+    pub(crate) respect_autoload: bool,
+    /// Whether there are payloads to sign.
+    pub(crate) signs: bool,
+}
+
 /// A manifest with all objects and no outputs yet.
-fn manifest<'a>(args: &RelocateArgs, inputs: &'a Inputs<'_>) -> Manifest<'a> {
-    let modules = match args.inputs.modules {
+fn manifest<'a>(options: Options, inputs: &'a Inputs<'_>) -> Manifest<'a> {
+    let modules = match options.modules {
         ModulesArg::Each => "each",
         ModulesArg::All => "all",
     };
-    let mut manifest = Manifest::new(modules, args.respect_autoload);
+    let mut manifest = Manifest::new(modules, options.respect_autoload);
     let objects = inputs.object_names.iter().zip(&inputs.object_files).enumerate();
     manifest.objects = objects
         .map(|(number, (path, file))| ObjectEntry {
@@ -96,17 +101,62 @@ fn manifest<'a>(args: &RelocateArgs, inputs: &'a Inputs<'_>) -> Manifest<'a> {
     manifest
 }
 
-struct Results<'a, 'data> {
+/// What becomes of all objects.
+pub(crate) struct Results<'a, 'data> {
     inputs: &'a Inputs<'data>,
     batch: &'a Batch,
-    dir: OutDir,
-    manifest: Manifest<'a>,
+    signs: bool,
+    /// `None`: nothing is written.
+    dir: Option<OutDir>,
+    pub(crate) manifest: Manifest<'a>,
+    /// By object: its payloads.
+    pub(crate) classes: Vec<Vec<ClassPayloads<'a>>>,
     /// Names of files to hashes of their contents, and the other way round.
     names: BTreeMap<String, String>,
     hashes: HashMap<String, String>,
 }
 
-impl<'a> Results<'a, '_> {
+impl<'a, 'data> Results<'a, 'data> {
+    /// Relocates all objects for all kernels, and writes the files if there is a directory.
+    pub(crate) fn of(
+        run: &'a Run<'_>,
+        inputs: &'a Inputs<'data>,
+        batch: &'a Batch,
+        options: Options,
+        dir: Option<OutDir>,
+    ) -> Result<Self, Failure> {
+        let mut results = Self {
+            inputs,
+            batch,
+            signs: options.signs,
+            dir,
+            manifest: manifest(options, inputs),
+            classes: Vec::new(),
+            names: BTreeMap::new(),
+            hashes: HashMap::new(),
+        };
+        let optional = if options.respect_autoload { Optional::Leave } else { Optional::Relocate };
+        let bar = progress(inputs.objects.len());
+        let mut failure = None;
+        batch.for_each(
+            inputs.objects.len(),
+            |object| plan(run, object, optional),
+            |object, planned| {
+                bar.inc(1);
+                failure = results.add(run, object, planned).err();
+                failure.is_none()
+            },
+        );
+        bar.finish_and_clear();
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        inputs.check_packs()?;
+        let manifest = &mut results.manifest;
+        manifest.complete = inputs.complete() && manifest.objects.iter().all(|it| it.failed.is_empty());
+        Ok(results)
+    }
+
     /// Takes what becomes of one object, and writes its files.
     fn add(&mut self, run: &'a Run<'_>, object_no: usize, planned: Vec<Planned>) -> Result<(), Failure> {
         let inputs = self.inputs;
@@ -124,7 +174,7 @@ impl<'a> Results<'a, '_> {
                 }
             }
         }
-        let mut patches: Vec<(&Patch, Vec<usize>)> = Vec::new();
+        let mut patches: Vec<(&Patch, Vec<(usize, &Plan)>)> = Vec::new();
         for (kernel, (planned, &name)) in by_kernel.iter().zip(&inputs.kernel_names).enumerate() {
             if let Some(why) = inputs.mismatch(object_no, kernel) {
                 entry.failed.push(ObstacleEntry::byte_order(name, why));
@@ -138,43 +188,84 @@ impl<'a> Results<'a, '_> {
                     let left = plan.obstacles.iter().map(|&it| ObstacleEntry::of_record(name, object, it));
                     entry.left.extend(left);
                     match patches.iter_mut().find(|(it, _)| **it == plan.patch) {
-                        Some((_, kernels)) => kernels.push(kernel),
-                        None => patches.push((&plan.patch, vec![kernel])),
+                        Some((_, kernels)) => kernels.push((kernel, plan)),
+                        None => patches.push((&plan.patch, vec![(kernel, plan)])),
                     }
                 }
             }
         }
-        let staged = self.batch.map(&patches, |(patch, _)| {
+        let made = self.batch.map(&patches, |(patch, kernels)| {
             let file = patch.apply(object);
             let hash = hex(&Sha256::digest(&file));
             let programs = ProgramEntry::all(object, patch, &file);
+            let plans: Vec<&Plan> = kernels.iter().map(|it| it.1).collect();
+            let payloads = if self.signs { payloads(object, &plans, &file) } else { Vec::new() };
             // Another object may have come to the same.
-            let staged = if self.hashes.contains_key(&hash) { None } else { Some(self.dir.stage(&file)?) };
-            Ok::<_, Failure>((hash, programs, staged))
+            let staged = match &self.dir {
+                Some(dir) if !self.hashes.contains_key(&hash) => Some(dir.stage(&file)?),
+                _ => None,
+            };
+            Ok::<_, Failure>((hash, programs, payloads, staged))
         });
         let Some(input) = inputs.object_files.get(object_no) else { return Ok(()) };
         let stem = stem(&input.path);
-        for (staged, (_, kernels)) in staged.into_iter().zip(&patches) {
-            let (hash, programs, staged) = staged?;
-            let name = match (self.hashes.get(&hash), staged) {
-                (None, Some(staged)) => {
-                    let name = free_name(&self.names, &stem, &hash);
-                    self.dir.name(staged, &name)?;
-                    self.names.insert(name.clone(), hash.clone());
-                    self.hashes.insert(hash.clone(), name.clone());
-                    name
-                }
-                (known, _) => known.cloned().unwrap_or_default(),
-            };
-            let kernels = kernels.iter().filter_map(|&it| inputs.kernel_names.get(it).copied());
-            entry.outputs.push(OutputEntry {
-                file: name,
-                sha256: hash,
-                kernels: kernels.collect(),
-                programs,
-            });
+        let mut classes = Vec::new();
+        let mut outputs = Vec::new();
+        for (made, (_, kernels)) in made.into_iter().zip(&patches) {
+            let (hash, programs, mut payloads, staged) = made?;
+            let file = self.name(&stem, OBJECT, &hash, staged)?;
+            let kernel_name = |kernel: usize| inputs.kernel_names.get(kernel).copied().unwrap_or_default();
+            let names: Vec<&str> = kernels.iter().map(|it| kernel_name(it.0)).collect();
+            for payload in &mut payloads {
+                let Some(hash) = &payload.sha256 else { continue };
+                let bytes = std::mem::take(&mut payload.bytes);
+                let staged = match &self.dir {
+                    Some(dir) if !self.hashes.contains_key(hash) => Some(dir.stage(&bytes)?),
+                    _ => None,
+                };
+                payload.file = Some(self.name(&stem, INSNS, hash, staged)?);
+            }
+            if self.signs {
+                let modules = kernels.iter();
+                classes.push(ClassPayloads {
+                    file: file.clone(),
+                    sha256: hash.clone(),
+                    kernels: names.clone(),
+                    from_modules: modules
+                        .filter_map(|&(kernel, plan)| {
+                            ModulesEntry::new(kernel_name(kernel), run, kernel, plan)
+                        })
+                        .collect(),
+                    programs: payloads,
+                });
+            }
+            outputs.push(OutputEntry { file, sha256: hash, kernels: names, programs });
         }
+        if let Some(entry) = self.manifest.objects.get_mut(object_no) {
+            entry.outputs = outputs;
+        }
+        self.classes.push(classes);
         Ok(())
+    }
+
+    /// The name of a file with these contents: that of an earlier one, or a new one, which `staged` gets.
+    fn name(
+        &mut self,
+        stem: &str,
+        ending: &str,
+        hash: &str,
+        staged: Option<TempPath>,
+    ) -> Result<String, Failure> {
+        if let Some(name) = self.hashes.get(hash) {
+            return Ok(name.clone());
+        }
+        let name = free_name(&self.names, stem, hash, ending);
+        if let (Some(dir), Some(staged)) = (&mut self.dir, staged) {
+            dir.name(staged, &name)?;
+        }
+        self.names.insert(name.clone(), hash.to_owned());
+        self.hashes.insert(hash.to_owned(), name.clone());
+        Ok(name)
     }
 }
 
@@ -189,9 +280,9 @@ fn stem(path: &Path) -> String {
 }
 
 /// As few digits as make the name unique; in practice always the fewest.
-fn free_name(names: &BTreeMap<String, String>, stem: &str, hash: &str) -> String {
-    let short = output_name(stem, hash.get(..HASH_DIGITS).unwrap_or(hash));
-    if names.contains_key(&short) { output_name(stem, hash) } else { short }
+fn free_name(names: &BTreeMap<String, String>, stem: &str, hash: &str, ending: &str) -> String {
+    let short = output_name(stem, hash.get(..HASH_DIGITS).unwrap_or(hash), ending);
+    if names.contains_key(&short) { output_name(stem, hash, ending) } else { short }
 }
 
 fn write_rows(out: &mut Output, manifest: &Manifest<'_>, inputs: &Inputs<'_>) -> Result<(), Failure> {

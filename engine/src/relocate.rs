@@ -29,7 +29,7 @@ use crate::error::ResolveError;
 use crate::format::btf_ext::{CORE_LEN_AT, RelocKind};
 use crate::format::insn::INSN_LEN;
 use crate::object::{Object, Program, Reloc};
-use crate::resolve::Outcome;
+use crate::resolve::{Code, Outcome};
 
 /// What happens to programs in sections with a leading `?`, which libbpf loads only if told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,11 @@ impl Unanswered {
             Outcome::ModuleDependent(_) => Some(Self { reloc, fatal: None }),
             Outcome::Decided(_) | Outcome::Skipped => None,
         }
+    }
+
+    /// Stable code.
+    pub fn code(&self) -> &'static str {
+        self.fatal.map_or(Code::ModuleDependent.name(), |error| error.code())
     }
 }
 
