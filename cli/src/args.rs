@@ -92,9 +92,10 @@ pub(crate) struct CheckArgs {
 pub(crate) struct ResolveArgs {
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
-    /// A table to read, or one JSON object per line for programs.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(crate) format: Format,
+    /// A table to read, or one JSON object per line for programs: for each record, or for each program with what to
+    /// change in it.
+    #[arg(long, value_enum, default_value_t = ResolveFormat::Table)]
+    pub(crate) format: ResolveFormat,
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
     /// RELEASE, without one, of the release that each kernel's name has; 'aya', for programs loaded from
     /// Rust; or 'ebpf-go', from Go.
@@ -369,6 +370,16 @@ pub(crate) enum Format {
     Table,
     /// For programs; the last line has "t":"end".
     Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ResolveFormat {
+    /// For people.
+    Table,
+    /// Every record on every kernel; the last line has "t":"end".
+    Jsonl,
+    /// What a loader has to change in each program, for all kernels that need the same; lines as well.
+    Patch,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

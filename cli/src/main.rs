@@ -18,6 +18,7 @@ mod outdir;
 mod output;
 mod outtree;
 mod pack;
+mod patches;
 mod project;
 mod relocate;
 mod resolve;

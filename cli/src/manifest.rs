@@ -10,7 +10,7 @@ use btfleet_engine::resolve::Code;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::rows::hex;
+use crate::rows::{hex, text};
 
 /// What the manifest says it is.
 pub(crate) const KIND: &str = "relocate-manifest";
@@ -83,10 +83,6 @@ pub(crate) struct InputEntry<'a> {
     code: &'static str,
     offset: Option<u64>,
     message: &'a str,
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl<'a> Manifest<'a> {

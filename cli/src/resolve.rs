@@ -5,10 +5,11 @@ use btfleet_engine::dialect::Loader;
 use btfleet_engine::object::{Object, Reloc};
 use btfleet_engine::resolve::{Decision, Outcome};
 
-use crate::args::{Format, ResolveArgs};
+use crate::args::{Format, ResolveArgs, ResolveFormat};
 use crate::load::{Files, Inputs};
 use crate::loader::{Loaders, Refusal};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
+use crate::patches;
 use crate::rows::{EndRow, InputRow, PairRow, Place, RelocRow, push_line};
 
 /// One object's rows, formatted where they were computed.
@@ -19,11 +20,15 @@ struct Rows {
 }
 
 pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
+    let format = match args.format {
+        ResolveFormat::Table => Format::Table,
+        ResolveFormat::Jsonl => Format::Jsonl,
+        ResolveFormat::Patch => return patches::run(args),
+    };
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = Files::read(&args.inputs, &batch)?;
     let inputs = files.parse(&batch);
     let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
-    let format = args.format;
     let mut out = Output::new();
     let mut rows = 0;
     let mut complete = inputs.complete();
@@ -39,7 +44,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     let mut before = 0;
     batch.for_each(
         inputs.objects.len(),
-        |object| object_rows(args, &inputs, &loaders, &run, object),
+        |object| object_rows(args, format, &inputs, &loaders, &run, object),
         |object, found| {
             bar.inc(1);
             rows += found.count;
@@ -75,7 +80,11 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     Ok(if complete { Exit::Fine } else { Exit::NotJudged })
 }
 
-fn input_row(out: &mut Output, defect: &btfleet_engine::ingest::InputError) -> Result<usize, Failure> {
+/// Writes the `input` row of a defect.
+pub(crate) fn input_row(
+    out: &mut Output,
+    defect: &btfleet_engine::ingest::InputError,
+) -> Result<usize, Failure> {
     let mut line = Vec::new();
     push_line(&mut line, &InputRow::new(defect));
     out.write(&line)?;
@@ -105,6 +114,7 @@ pub(crate) fn object_defects(
 /// Rows of one object on all kernels.
 fn object_rows<'a>(
     args: &ResolveArgs,
+    format: Format,
     inputs: &'a Inputs<'a>,
     loaders: &Loaders,
     run: &'a Run<'a>,
@@ -120,7 +130,7 @@ fn object_rows<'a>(
     for (kernel, &kernel_name) in inputs.kernel_names.iter().enumerate() {
         if let Some(Refusal { code, why, .. }) = loaders.refusal(inputs, number, kernel) {
             rows.judged = false;
-            match args.format {
+            match format {
                 Format::Jsonl => {
                     push_line(&mut rows.text, &PairRow::new(object_name, kernel_name, code, why));
                     rows.count += 1;
@@ -134,7 +144,7 @@ fn object_rows<'a>(
         }
         let outcomes = folded.on(kernel);
         rows.count += outcomes.len();
-        match args.format {
+        match format {
             Format::Jsonl => {
                 for (record, (reloc, outcome)) in object.relocs().iter().zip(&outcomes).enumerate() {
                     let place = Place { run, object: number, record, kernel };

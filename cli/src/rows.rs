@@ -3,6 +3,7 @@
 use btfleet_engine::MODELS;
 use btfleet_engine::batch::Run;
 use btfleet_engine::fleet::Candidate;
+use btfleet_engine::format::Endian;
 use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::ingest::InputError;
 use btfleet_engine::object::{Object, Reloc};
@@ -72,8 +73,16 @@ enum KindName {
     Unknown(u32),
 }
 
-fn text(bytes: &[u8]) -> String {
+/// Bytes as text; what is no UTF-8 becomes U+FFFD.
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub(crate) fn byte_order_name(endian: Endian) -> &'static str {
+    match endian {
+        Endian::Little => "little",
+        Endian::Big => "big",
+    }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

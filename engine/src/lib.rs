@@ -60,6 +60,7 @@
 //! * [`batch`]: many objects on many kernels, in parallel.
 //! * [`depend`]: what programs need beside CO-RE: attach targets, symbols, structs to implement.
 //! * [`relocate`]: the object's file as it is after relocation.
+//! * [`patch_list`]: the same as a list of fields and values.
 //! * [`explain`]: why a record came out as it did.
 //! * [`report`]: verdicts on programs, classes of kernels.
 //! * [`diff`](mod@diff): what changed between two kernels.
@@ -88,6 +89,7 @@ pub mod minimal;
 pub mod object;
 pub mod pack;
 pub mod patch;
+pub mod patch_list;
 pub mod prog_load;
 pub mod query;
 pub mod reach;

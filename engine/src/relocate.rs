@@ -261,6 +261,11 @@ impl Patch {
         file
     }
 
+    /// Slots that change: offset in the file in **bytes** and new bytes, ascending.
+    pub(crate) fn slots(&self) -> &[(usize, [u8; INSN_LEN])] {
+        &self.slots
+    }
+
     /// Whether program number `program` of the object is left as it was, with its records.
     pub fn leaves(&self, program: usize) -> bool {
         self.left.contains(&program)

@@ -1,0 +1,3 @@
+module btfleet/patch
+
+go 1.19
