@@ -379,7 +379,7 @@ impl<'q> Explorer<'q> {
         Reached {
             calls: calls.collect(),
             asked: self.question.asked.iter().map(|it| reach(*it)).collect(),
-            features: self.verifier.features().and(joined.verifier.features()),
+            features: self.verifier.features().union(joined.verifier.features()),
         }
     }
 

@@ -55,7 +55,7 @@ impl Feature {
 pub struct Features(u16);
 
 impl Features {
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(super) fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
