@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// What to load. Records are as the kernel takes them: little-endian words, instruction numbers in place of bytes in
 /// function and line information.
@@ -62,6 +62,19 @@ pub(crate) fn push_words(out: &mut Vec<u8>, words: &[u32]) {
     push(out, &words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
 }
 
+/// Gives a request to a helper. Returns how it ended, and what it wrote.
+pub(crate) fn ask(helper: &Path, request: &[u8]) -> io::Result<(ExitStatus, Vec<u8>)> {
+    let mut child = Command::new(helper).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no pipe to the helper"))?;
+    stdin.write_all(request)?;
+    drop(stdin);
+    let mut out = Vec::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_end(&mut out)?;
+    }
+    Ok((child.wait()?, out))
+}
+
 /// Takes strings of bytes off the front.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
@@ -111,15 +124,8 @@ impl Job {
     /// # Errors
     /// If the helper cannot be run, or stopped with a message: the kernel refused the BTF, for example.
     pub fn judge(&self, judge: &Path) -> io::Result<Vec<Loaded>> {
-        let mut child = Command::new(judge).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no pipe to the helper"))?;
-        stdin.write_all(&self.encode())?;
-        drop(stdin);
-        let mut out = Vec::new();
-        if let Some(mut stdout) = child.stdout.take() {
-            stdout.read_to_end(&mut out)?;
-        }
-        if !child.wait()?.success() {
+        let (status, out) = ask(judge, &self.encode())?;
+        if !status.success() {
             return Err(io::Error::other(String::from_utf8_lossy(&out).into_owned()));
         }
         let mut reader = Reader(&out);

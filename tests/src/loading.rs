@@ -3,11 +3,10 @@
 //!
 //! Request and answers are strings of bytes, each with its length as a little-endian `u32` before it.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use crate::kernel::{Reader, push, push_words};
+use crate::kernel::{Reader, ask, push, push_words};
 
 /// What became of one program, loaded alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,15 +75,7 @@ impl Request {
     /// # Errors
     /// If the helper cannot be run, or died.
     pub fn load(&self, loader: &Path) -> io::Result<Vec<Attempt>> {
-        let mut child = Command::new(loader).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no pipe to the helper"))?;
-        stdin.write_all(&self.encode())?;
-        drop(stdin);
-        let mut out = Vec::new();
-        if let Some(mut stdout) = child.stdout.take() {
-            stdout.read_to_end(&mut out)?;
-        }
-        let status = child.wait()?;
+        let (status, out) = ask(loader, &self.encode())?;
         if !status.success() {
             return Err(io::Error::other(format!("the helper died: {status}")));
         }

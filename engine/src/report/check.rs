@@ -26,8 +26,8 @@ pub(super) struct Entry {
 ///
 /// Candidates are pruned by the records of autoloaded programs and of all subprograms, as when libbpf loads
 /// the object unasked. Each program with a leading `?` is judged in a fold of its own with itself switched
-/// on, and never bears on the others; so is each that its loader may leave out. The kernel's own loader sees one program at a time, so there no program bears
-/// on another.
+/// on, and never bears on the others; so is each that its loader may leave out. The kernel's own loader sees one program
+/// at a time, so there no program bears on another.
 ///
 /// `survey`: the needs of the same objects on the same kernels; without it, only records are judged.
 /// `world`: what else is known of the same kernels.
