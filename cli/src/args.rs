@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Programs as the kernel takes them in BPF_PROG_LOAD, with the CO-RE records that it applies itself.
     CoreRelos(CoreRelosArgs),
+    /// Load programs into the running kernel, relocated here and by the kernel itself, and compare.
+    Live(LiveArgs),
     /// Kernels that these objects cannot tell apart, and the fewest kernels to boot that show every class.
     Classes(ClassesArgs),
     /// What changed between two kernels, as far as some objects depend on it or altogether.
@@ -144,6 +146,16 @@ pub(crate) struct CoreRelosArgs {
 pub(crate) enum CoreRelosFormat {
     Json,
     Bin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LiveArgs {
+    /// BPF objects: files, directories, globs, or @LIST with one per line.
+    #[arg(required = true, value_name = "OBJ")]
+    pub(crate) objects: Vec<OsString>,
+    /// A table to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]

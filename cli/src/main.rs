@@ -10,6 +10,7 @@ mod diff;
 mod docs;
 mod explain;
 mod inputs;
+mod live;
 mod load;
 mod loader;
 mod manifest;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::MinBtf(args) => min_btf::run(args),
         Command::Explain(args) => explain::run(args),
         Command::CoreRelos(args) => core_relos::run(args),
+        Command::Live(args) => live::run(args),
         Command::Classes(args) => classes::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Pack(args) => pack::run(&args.command),

@@ -21,6 +21,7 @@ pub(crate) enum Group {
     Input,
     Pair,
     Drift,
+    Live,
 }
 
 /// A code, explained in one sentence each.
@@ -49,7 +50,7 @@ const fn rule(
 }
 
 impl Group {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Resolution,
         Self::Fatal,
         Self::Dependency,
@@ -58,6 +59,7 @@ impl Group {
         Self::Input,
         Self::Pair,
         Self::Drift,
+        Self::Live,
     ];
 
     fn heading(self) -> &'static str {
@@ -70,6 +72,7 @@ impl Group {
             Self::Input => "Inputs: files that cannot be used, or not as they are",
             Self::Pair => "Pairs: objects and kernels that cannot be judged together",
             Self::Drift => "Drift: what loads but reads something else",
+            Self::Live => "Live: where the running kernel relocates otherwise",
         }
     }
 }

@@ -56,6 +56,7 @@ fn every_code_is_listed_and_every_listed_one_exists() {
     assert_eq!(listed(&rules, "effect"), Effect::ALL.map(Effect::name));
     assert_eq!(listed(&rules, "verdict"), Verdict::ALL.map(Verdict::name));
     assert_eq!(listed(&rules, "drift"), drift::Rule::ALL.map(drift::Rule::name));
+    assert_eq!(listed(&rules, "live"), btfleet_live::CODES);
     assert_eq!(listed(&rules, "input"), InputCode::ALL.map(InputCode::name));
 }
 
@@ -148,6 +149,7 @@ fn document(rules: &[Value]) -> String {
         ("input", "Inputs: files that cannot be used, or not as they are"),
         ("pair", "Pairs: objects and kernels that cannot be judged together"),
         ("drift", "Drift: what loads but reads something else"),
+        ("live", "Live: where the running kernel relocates otherwise"),
     ];
     let mut text = String::from(
         "# Codes\n\nWhat `btfleet rules --format jsonl` says, as a document. `BLESS=1 cargo test -p btfleet --test rules` \

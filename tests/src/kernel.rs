@@ -1,14 +1,12 @@
-//! The running kernel as the judge of what it relocates itself, in a child process (`src/bin/kernel_judge.rs`).
+//! The running kernel as the judge of what it relocates itself.
 //!
-//! A [`Job`] is a program's BTF and several versions of its code, with CO-RE records or without. The child gives all of
-//! them to `BPF_PROG_LOAD` and reads back the instructions as the verifier left them (`xlated_prog_insns`).
-//!
-//! Job and answers are strings of bytes, each with its length as a little-endian `u32` before it.
+//! A [`Job`] is a program's BTF and several versions of its code, with CO-RE records or without. All of them go to
+//! `BPF_PROG_LOAD`, and the instructions are read back as the verifier left them (`xlated_prog_insns`).
 
 use std::collections::BTreeSet;
-use std::io::{self, Read as _, Write as _};
-use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::os::fd::OwnedFd;
+
+use btfleet_live::bpf::{self, ARRAY, MapSpec, Program, raw};
 
 /// What to load. Records are as the kernel takes them: little-endian words, instruction numbers in place of bytes in
 /// function and line information.
@@ -52,89 +50,61 @@ pub struct Loaded {
     pub insns: Vec<u8>,
 }
 
-pub(crate) fn push(out: &mut Vec<u8>, bytes: &[u8]) {
-    let len = u32::try_from(bytes.len()).expect("a job is far below 4 GiB");
-    out.extend_from_slice(&len.to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
-pub(crate) fn push_words(out: &mut Vec<u8>, words: &[u32]) {
-    push(out, &words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
-}
-
-/// Gives a request to a helper. Returns how it ended, and what it wrote.
-pub(crate) fn ask(helper: &Path, request: &[u8]) -> io::Result<(ExitStatus, Vec<u8>)> {
-    let mut child = Command::new(helper).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no pipe to the helper"))?;
-    stdin.write_all(request)?;
-    drop(stdin);
-    let mut out = Vec::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_end(&mut out)?;
-    }
-    Ok((child.wait()?, out))
-}
-
-/// Takes strings of bytes off the front.
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let (len, rest) = self.0.split_first_chunk()?;
-        let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        self.0 = rest;
-        Some(bytes)
-    }
-
-    pub(crate) fn words(&mut self) -> Option<Vec<u32>> {
-        Some(self.bytes()?.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect())
-    }
-}
-
 impl Job {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        push_words(&mut out, &[self.prog_type, self.attach_type, self.attach_btf_id]);
-        push(&mut out, &self.btf);
-        for words in [&self.func_info, &self.line_info, &self.map_insns] {
-            push_words(&mut out, words);
-        }
-        for load in &self.loads {
-            push(&mut out, &load.insns);
-            push_words(&mut out, &load.core_relos);
-        }
-        out
-    }
-
-    /// Reads a job back; `None` if it is cut.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes);
-        let &[prog_type, attach_type, attach_btf_id] = reader.words()?.as_slice() else { return None };
-        let btf = reader.bytes()?.to_vec();
-        let (func_info, line_info, map_insns) = (reader.words()?, reader.words()?, reader.words()?);
-        let mut loads = Vec::new();
-        while !reader.0.is_empty() {
-            loads.push(Load { insns: reader.bytes()?.to_vec(), core_relos: reader.words()? });
-        }
-        Some(Self { prog_type, attach_type, attach_btf_id, btf, func_info, line_info, map_insns, loads })
-    }
-
-    /// Lets the kernel judge all versions. `judge`: the helper's binary.
+    /// Lets the kernel judge all versions.
     ///
     /// # Errors
-    /// If the helper cannot be run, or stopped with a message: the kernel refused the BTF, for example.
-    pub fn judge(&self, judge: &Path) -> io::Result<Vec<Loaded>> {
-        let (status, out) = ask(judge, &self.encode())?;
-        if !status.success() {
-            return Err(io::Error::other(String::from_utf8_lossy(&out).into_owned()));
+    /// If the kernel refuses the BTF, or a map to point into.
+    pub fn judge(&self) -> Result<Vec<Loaded>, String> {
+        let btf = bpf::load_btf(&self.btf).map_err(|(errno, log)| {
+            let last = log.lines().last().unwrap_or_default().to_owned();
+            format!("BPF_BTF_LOAD: {errno}: {last}")
+        })?;
+        let spec =
+            MapSpec { map_type: ARRAY, key_size: 4, value_size: 4096, max_entries: 1, ..MapSpec::default() };
+        let map = match self.map_insns.is_empty() {
+            true => None,
+            false => Some(bpf::create_map(&spec).map_err(|errno| format!("BPF_MAP_CREATE: {errno}"))?),
+        };
+        Ok(self.loads.iter().map(|version| self.load(&btf, map.as_ref(), version)).collect())
+    }
+
+    fn load(&self, btf: &OwnedFd, map: Option<&OwnedFd>, version: &Load) -> Loaded {
+        let mut insns = version.insns.clone();
+        if let Some(map) = map {
+            point_into_map(&mut insns, &self.map_insns, map);
         }
-        let mut reader = Reader(&out);
-        let mut loaded = Vec::new();
-        while loaded.len() < self.loads.len() {
-            let answer = Loaded::read(&mut reader).ok_or(io::ErrorKind::UnexpectedEof)?;
-            loaded.push(answer);
-        }
-        Ok(loaded)
+        let program = Program {
+            prog_type: self.prog_type,
+            attach_type: self.attach_type,
+            attach_btf_id: self.attach_btf_id,
+            insns: &insns,
+            license: b"GPL",
+            btf: Some(btf),
+            func_info: self.func_info.as_chunks().0,
+            line_info: self.line_info.as_chunks().0,
+            core_relos: version.core_relos.as_chunks().0,
+            ..Program::default()
+        };
+        let loaded = bpf::load(&program);
+        let log = if loaded.errno.is_some() { bpf::log(&program) } else { String::new() };
+        Loaded { errno: loaded.errno.map_or(0, |it| it.0), log, insns: loaded.insns }
+    }
+}
+
+/// Makes `ldimm64` instructions point into the map; what they held is the offset in it.
+fn point_into_map(insns: &mut [u8], numbers: &[u32], map: &OwnedFd) {
+    const PSEUDO_MAP_VALUE: u8 = 2;
+    for &number in numbers {
+        let Some(pair) = insns.get_mut(number as usize * 8..).and_then(|it| it.first_chunk_mut::<16>())
+        else {
+            continue;
+        };
+        let [_, regs, _, _, low @ .., _, _, _, _, h0, h1, h2, h3] = pair;
+        let [l0, l1, l2, l3] = low;
+        *regs |= PSEUDO_MAP_VALUE << 4;
+        [*h0, *h1, *h2, *h3] = [*l0, *l1, *l2, *l3];
+        [*l0, *l1, *l2, *l3] = raw(map).to_le_bytes();
     }
 }
 
@@ -148,18 +118,5 @@ impl Loaded {
     /// Whether the verifier came to one of these.
     pub fn reached_poison(&self) -> bool {
         self.log.contains("invalid func unknown#195896080")
-    }
-
-    /// Appends the answer to `out`.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        push_words(out, &[self.errno]);
-        push(out, self.log.as_bytes());
-        push(out, &self.insns);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let &[errno] = reader.words()?.as_slice() else { return None };
-        let log = String::from_utf8_lossy(reader.bytes()?).into_owned();
-        Some(Self { errno, log, insns: reader.bytes()?.to_vec() })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! * [`build`]: BTF and BPF objects from a few lines of Rust, either byte order.
 //! * [`oracle`]: libbpf itself as the judge, in a child process.
-//! * [`kernel`]: the running kernel as the judge of its own relocation, in a child process.
+//! * [`kernel`]: the running kernel as the judge of its own relocation.
 //! * [`loading`]: libbpf loading programs into the running kernel, in a child process.
 //! * [`generator`]: seeded random cases for both.
 

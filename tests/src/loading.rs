@@ -3,10 +3,48 @@
 //!
 //! Request and answers are strings of bytes, each with its length as a little-endian `u32` before it.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 
-use crate::kernel::{Reader, ask, push, push_words};
+fn push(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u32::try_from(bytes.len()).expect("an object is far below 4 GiB");
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn push_words(out: &mut Vec<u8>, words: &[u32]) {
+    push(out, &words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
+}
+
+/// Gives a request to a helper. Returns how it ended, and what it wrote.
+fn ask(helper: &Path, request: &[u8]) -> io::Result<(ExitStatus, Vec<u8>)> {
+    let mut child = Command::new(helper).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no pipe to the helper"))?;
+    stdin.write_all(request)?;
+    drop(stdin);
+    let mut out = Vec::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_end(&mut out)?;
+    }
+    Ok((child.wait()?, out))
+}
+
+/// Takes strings of bytes off the front.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let (len, rest) = self.0.split_first_chunk()?;
+        let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn words(&mut self) -> Option<Vec<u32>> {
+        Some(self.bytes()?.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect())
+    }
+}
 
 /// What became of one program, loaded alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,9 +81,9 @@ impl Attempt {
 /// An object, and names of programs to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The file.
+    /// The file; empty to ask what sections stand for.
     pub object: Vec<u8>,
-    /// The programs.
+    /// The programs, or the sections: their type and attach type are in [`Attempt::said`], as two numbers.
     pub programs: Vec<String>,
 }
 

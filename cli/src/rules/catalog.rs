@@ -1,6 +1,6 @@
 //! The codes with their explanations. A test holds this list against what the engine can say.
 
-use super::Group::{Dependency, Drift, Effect, Fatal, Input, Pair, Resolution, Verdict};
+use super::Group::{Dependency, Drift, Effect, Fatal, Input, Live, Pair, Resolution, Verdict};
 use super::{Rule, rule};
 
 const NOTHING: &str = "Nothing.";
@@ -671,5 +671,26 @@ pub(super) const CATALOG: &[Rule] = &[
         "A field is compared with the value that an enumerator had when the program was compiled.",
         "It passes; the comparison is with another enumerator, or with none.",
         "Compare with bpf_core_enum_value(enum …, NAME).",
+    ),
+    rule(
+        Live,
+        "instructions-differ",
+        "The running kernel's own relocation gives other instructions than btfleet says it does.",
+        "It loads either way, and does different things.",
+        "Report it: btfleet or the kernel is wrong. Run 'live' again first, as other loads may have filled the kernel's cache.",
+    ),
+    rule(
+        Live,
+        "record-differs",
+        "The running kernel's log says something else of a record than btfleet.",
+        "As the kernel says.",
+        "Report it: btfleet or the kernel is wrong. Run 'live' again first, as other loads may have filled the kernel's cache.",
+    ),
+    rule(
+        Live,
+        "load-differs",
+        "The running kernel takes the program with the one relocation and not with the other.",
+        "As the kernel says.",
+        "Read both reasons; then report it.",
     ),
 ];

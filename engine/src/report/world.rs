@@ -57,7 +57,7 @@ impl Known {
     }
 
     /// What a program reads as a kconfig extern.
-    fn kconfig(&self, object: &Object<'_>, of: &Extern<'_>) -> Symbol {
+    pub fn kconfig(&self, object: &Object<'_>, of: &Extern<'_>) -> Symbol {
         let ty = object.btf().zip(of.btf_id).and_then(|(btf, id)| KconfigType::of(btf, id));
         let Some(ty) = ty else { return Symbol::Open };
         let endian = object.endian();

@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "calls libbpf; a fault stays in this process, whose parent watches it")]
 
 use std::cell::RefCell;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 use std::ptr;
@@ -147,6 +147,16 @@ fn load(file: &[u8], name: &str) -> Attempt {
     }
 }
 
+/// What libbpf takes a section of that name for.
+fn type_of_section(name: &str) -> Attempt {
+    let Ok(name) = CString::new(name) else { return Attempt { errno: 22, ..Attempt::default() } };
+    let (mut prog_type, mut attach_type) = (0, 0);
+    // SAFETY: the name ends in a zero, and the other two are written to before the call is over.
+    let errno =
+        unsafe { lb::libbpf_prog_type_by_name(name.as_ptr(), &raw mut prog_type, &raw mut attach_type) };
+    Attempt { errno: errno.unsigned_abs(), said: format!("{prog_type} {attach_type}"), ..Attempt::default() }
+}
+
 fn main() -> ExitCode {
     let mut input = Vec::new();
     if io::stdin().read_to_end(&mut input).is_err() {
@@ -157,7 +167,8 @@ fn main() -> ExitCode {
     unsafe { lb::libbpf_set_print(Some(keep_warnings)) };
     let mut out = Vec::new();
     for name in &programs {
-        load(&object, name).encode(&mut out);
+        let attempt = if object.is_empty() { type_of_section(name) } else { load(&object, name) };
+        attempt.encode(&mut out);
     }
     match io::stdout().write_all(&out) {
         Ok(()) => ExitCode::SUCCESS,

@@ -120,7 +120,7 @@ fn no_place_of_a_random_program_is_dead_that_the_verifier_reaches() {
             loads: versions.map(|it| Load { insns: linked.bytes(it), core_relos: Vec::new() }).collect(),
             ..Job::default()
         };
-        let loaded = match job.judge(super::judge()) {
+        let loaded = match job.judge() {
             Ok(loaded) => loaded,
             Err(error) => return skip(&format!("the verifier is not asked: {error}")),
         };
