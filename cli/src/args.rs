@@ -289,6 +289,9 @@ pub(crate) struct ExplainArgs {
     pub(crate) kernel: OsString,
     #[command(flatten)]
     pub(crate) world: WorldArgs,
+    /// Whose answer is explained: libbpf's, the kernel's own, aya's or cilium/ebpf's.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go")]
+    pub(crate) loader: LoaderArg,
     /// What modules count for when vmlinux lacks a type.
     #[arg(long, value_enum, default_value_t = ModulesArg::Each)]
     pub(crate) modules: ModulesArg,

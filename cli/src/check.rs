@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::compare;
 use crate::load::{self, Inputs};
-use crate::loader::loaders;
+use crate::loader::{loaders, note_skeletons};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, progress};
 use crate::project::{Project, what_about};
 use crate::resolve::object_defects;
@@ -41,6 +41,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         return compare::run(args, &batch, &inputs, &world);
     }
     let loaders = loaders(args.loader, &inputs.kernel_names)?;
+    note_skeletons(&loaders, &inputs.object_names);
     let format = args.format;
     let hashes = match format {
         Format::Jsonl => batch.map(&inputs.object_files, |file| hex(&Sha256::digest(&file.data))),

@@ -4,6 +4,8 @@ mod history;
 
 use btfleet_engine::batch::{Batch, Folded, Run};
 use btfleet_engine::depend::Survey;
+use btfleet_engine::dialect::Loader;
+use btfleet_engine::embed::Loaders;
 use btfleet_engine::explain::{
     CandidateReport, CandidateState, Explanation, Layout, Side, explain, show_offset,
 };
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::args::{ExplainArgs, ExplainFormat, InputArgs};
 use crate::load;
+use crate::loader::{loaders, release_in_name};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural};
 use crate::world::world;
 
@@ -37,9 +40,12 @@ struct Subject<'a> {
     kernel: &'a Kernel<'a>,
     /// Number of the kernel in the run.
     number: usize,
+    /// Whose answers these are.
+    loader: Loader,
     modules: Modules,
     run: &'a Run<'a>,
-    survey: &'a Survey<'a>,
+    /// What programs need beside records: judged as libbpf loads them.
+    survey: Option<&'a Survey<'a>>,
     world: &'a World,
     /// All records of the object on all kernels.
     folded: &'a Folded<'a>,
@@ -64,16 +70,22 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let (Some(object), Some(_)) = (inputs.objects.first(), inputs.kernels.first()) else {
         return Ok(Exit::NotJudged);
     };
-    let judged = |it: &usize| inputs.mismatch(0, *it).is_none();
+    // Of many kernels, those whose release is not known are left out; of one, it has to be given.
+    let by_kernel = match inputs.kernels.len() {
+        1 => loaders(args.loader, &inputs.kernel_names)?,
+        _ => Loaders::where_known(args.loader, &inputs.kernel_names, release_in_name),
+    };
+    let judged = |it: &usize| inputs.refusal(&by_kernel, 0, *it).is_none();
     let kernels: Vec<usize> = (0..inputs.kernels.len()).filter(judged).collect();
     let Some(&newest) = kernels.last() else {
-        message(&format!("btfleet: {}", inputs.mismatch(0, 0).map_or("", |it| it.why)));
+        message(&format!("btfleet: {}", inputs.refusal(&by_kernel, 0, 0).map_or("", |it| it.why)));
         return Ok(Exit::NotJudged);
     };
     let modules = args.modules.into();
     let world = world(&args.world, &inputs)?;
-    let run = history::run(&inputs, object, &batch, modules);
-    let survey = Survey::new(&batch, &inputs.objects, &inputs.kernels, modules);
+    let run = history::run(&inputs, object, &batch, &by_kernel, modules);
+    let survey =
+        by_kernel.is_libbpf().then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, modules));
     let folded = run.fold(0, |_| true);
     let selected = select(object, args);
     let fails =
@@ -86,9 +98,10 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         object,
         kernel,
         number,
+        loader: by_kernel.of(number),
         modules,
         run: &run,
-        survey: &survey,
+        survey: survey.as_ref(),
         world: &world,
         folded: &folded,
         series: if inputs.kernels.len() > 1 { history::series(&inputs) } else { Vec::new() },
@@ -103,7 +116,8 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         ExplainFormat::Json => {
             let explained = |&number: &usize| {
                 let reloc = subject.object.relocs().get(number)?;
-                let explanation = explain(subject.object, subject.kernel, subject.modules, number)?;
+                let explanation =
+                    explain(subject.object, subject.kernel, subject.loader, subject.modules, number)?;
                 Some(to_json(&subject, number, reloc, &explanation))
             };
             let records: Vec<Value> = selected.iter().filter_map(explained).collect();
@@ -112,6 +126,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
                 "t": "explain",
                 "object": subject.object_name,
                 "kernel": subject.kernel_name,
+                "models": subject.loader.to_string(),
                 "verdicts": verdicts.iter().map(|it| verdict_json(&subject, it)).collect::<Vec<Value>>(),
                 "records": records,
             });
@@ -130,7 +145,7 @@ fn verdicts(subject: &Subject<'_>, args: &ExplainArgs) -> Vec<ProgramVerdict> {
     if args.insn.is_some() {
         return Vec::new();
     }
-    let all = report::check(subject.run, Some(subject.survey), subject.world, 0);
+    let all = report::check(subject.run, subject.survey, subject.world, 0);
     let is_wanted = |it: &&ProgramVerdict| {
         let program = subject.object.programs().get(it.program);
         program.is_some_and(|program| {
@@ -254,7 +269,7 @@ fn text(
         let Some(&number) = records.first() else { continue };
         let (Some(reloc), Some(explanation)) = (
             subject.object.relocs().get(number),
-            explain(subject.object, subject.kernel, subject.modules, number),
+            explain(subject.object, subject.kernel, subject.loader, subject.modules, number),
         ) else {
             continue;
         };
@@ -340,8 +355,7 @@ fn routes(subject: &Subject<'_>, number: usize) -> Vec<(String, Route)> {
     let mut found: Vec<(String, Route)> = Vec::new();
     for (program, it) in linked {
         let name = String::from_utf8_lossy(it.name).into_owned();
-        let all =
-            report::routes(subject.run, Some(subject.survey), subject.world, 0, program, subject.number);
+        let all = report::routes(subject.run, subject.survey, subject.world, 0, program, subject.number);
         if let Some(route) = all.into_iter().find(|it| it.record == number)
             && !found.iter().any(|(_, known)| *known == route)
         {
@@ -448,9 +462,10 @@ fn source(object: &Object<'_>, reloc: &Reloc<'_>) -> String {
 /// One record in full: at most a screen.
 fn one(out: &mut Output, subject: &Subject<'_>, number: usize, verbose: bool) -> Result<(), Failure> {
     let object = subject.object;
-    let (Some(reloc), Some(it)) =
-        (object.relocs().get(number), explain(object, subject.kernel, subject.modules, number))
-    else {
+    let (Some(reloc), Some(it)) = (
+        object.relocs().get(number),
+        explain(object, subject.kernel, subject.loader, subject.modules, number),
+    ) else {
         return Ok(());
     };
     let program = program_name(object, reloc).unwrap_or_else(|| "no program".into());
@@ -460,7 +475,16 @@ fn one(out: &mut Output, subject: &Subject<'_>, number: usize, verbose: bool) ->
         let text = String::from_utf8_lossy(line.text);
         out.line(&format!("{}:{}: {}", String::from_utf8_lossy(line.file), line.line, text.trim()))?;
     }
-    out.line(&format!("on {}: {}{}", subject.kernel_name, code_of(&it.outcome), reason(&it.outcome)))?;
+    let loader = match subject.loader {
+        Loader::Libbpf => String::new(),
+        other => format!(", loaded by {other}"),
+    };
+    out.line(&format!(
+        "on {}{loader}: {}{}",
+        subject.kernel_name,
+        code_of(&it.outcome),
+        reason(&it.outcome)
+    ))?;
     out.line("")?;
     out.line(&it.meaning)?;
     for step in &it.advice {

@@ -7,7 +7,7 @@ use btfleet_engine::embed::Loaders;
 
 pub(crate) use btfleet_engine::embed::LoaderChoice as LoaderArg;
 
-use crate::output::Failure;
+use crate::output::{Failure, message};
 
 /// The loader for each kernel of a run.
 pub(crate) fn loaders(arg: LoaderArg, kernel_names: &[&str]) -> Result<Loaders, Failure> {
@@ -15,6 +15,13 @@ pub(crate) fn loaders(arg: LoaderArg, kernel_names: &[&str]) -> Result<Loaders, 
         let what = "its name has no kernel release, so give it: --loader kernel:RELEASE";
         Failure::Usage(format!("{name}: {what}"))
     })
+}
+
+/// Says it if answers are libbpf's and some programs are of light skeletons, which it never relocates.
+pub(crate) fn note_skeletons(loaders: &Loaders, object_names: &[String]) {
+    if loaders.is_libbpf() && object_names.iter().any(|it| it.contains("!/skeleton@")) {
+        message("light skeletons are relocated by the kernel: --loader kernel says what it makes of them");
+    }
 }
 
 /// The release that a kernel's name has; of the running kernel, its own.

@@ -9,7 +9,7 @@ use btfleet_engine::resolve::{Decision, Outcome};
 
 use crate::args::{Format, ResolveArgs, ResolveFormat};
 use crate::load::{self, Inputs};
-use crate::loader::loaders;
+use crate::loader::{loaders, note_skeletons};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
 use crate::patches;
 use crate::rows::{EndRow, InputRow, PairRow, RelocRow, push_line};
@@ -31,6 +31,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     let files = load::read(&args.inputs, &batch)?;
     let inputs = load::parse(&files, &batch);
     let loaders = loaders(args.loader, &inputs.kernel_names)?;
+    note_skeletons(&loaders, &inputs.object_names);
     let mut out = Output::new();
     let mut rows = 0;
     let mut complete = inputs.complete();

@@ -174,3 +174,29 @@ fn the_documented_explanations_are_real() {
     let first = doc.split("```\n").nth(1).unwrap();
     assert!(readme.contains(first), "README.md shows another explanation than docs/explain.md");
 }
+
+/// Check that another loader's answer is explained with what is particular about it.
+#[test]
+fn other_loaders_are_explained() {
+    let cache = "the kernel remembers candidates for all programs of the system";
+    let text = check(
+        "unguarded_read.bpf.o",
+        NEW,
+        &["--program", "access_time", "--loader", "kernel"],
+        &["loaded by Linux 7.3.4: no-field", cache, "`inode`"],
+    );
+    assert!(!text.contains("libbpf logs"), "{text}");
+    let types = ["--verbose", "--loader", "kernel"];
+    check("type_queries.bpf.o", NEW, &types, &["no deeper than two levels"]);
+    let text = check(
+        "unguarded_read.bpf.o",
+        NEW,
+        &["--program", "access_time", "--loader", "aya"],
+        &["loaded by aya-obj"],
+    );
+    assert!(!text.contains(cache), "{text}");
+    let none = explain("unguarded_read.bpf.o", OLD, &["--loader", "kernel"]);
+    assert_eq!(none.status.code(), Some(3));
+    let told = String::from_utf8(none.stderr).unwrap();
+    assert!(told.contains("kernels before 5.17 do not relocate programs themselves"), "{told}");
+}

@@ -98,6 +98,7 @@ pub mod reach;
 pub mod relocate;
 pub mod report;
 pub mod resolve;
+pub mod skeleton;
 pub mod value;
 
 /// The libbpf whose answers are modelled.

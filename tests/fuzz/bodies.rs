@@ -263,11 +263,21 @@ fn fold(object: &Object<'_>, kernel: &Kernel<'_>) {
     assert!(none.iter().all(|it| matches!(it, Outcome::Skipped | Outcome::Fatal(_))));
 
     let release = |text| Loader::Kernel(Release::parse(text).expect("a release"));
-    let loaders = [Loader::Libbpf, release("5.17"), release("6.12")];
+    let loaders = [Loader::Libbpf, release("5.17"), release("6.12"), Loader::Aya, Loader::EbpfGo];
     let entries: Vec<_> =
         (0..object.programs().len()).filter(|&it| !object.programs()[it].is_subprogram).collect();
     for loader in loaders {
-        assert_eq!(resolve_pair(loader, object, kernel, Modules::All, |_| true).len(), records.len());
+        let outcomes = resolve_pair(loader, object, kernel, Modules::All, |_| true);
+        assert_eq!(outcomes.len(), records.len());
+        // The last record: what earlier ones did bears on it.
+        if let Some(last) = outcomes.last() {
+            let explained = explain(object, kernel, loader, Modules::All, records.len() - 1);
+            assert_eq!(
+                explained.map(|it| it.outcome).as_ref(),
+                Some(last),
+                "an explanation of another outcome"
+            );
+        }
         if entries.len() > SOME {
             continue;
         }
@@ -289,11 +299,12 @@ fn fold(object: &Object<'_>, kernel: &Kernel<'_>) {
     }
     // From the front and from the back; each folds the whole object.
     for number in (0..records.len().min(3)).chain(records.len().saturating_sub(2)..records.len()) {
-        let explanation = explain(object, kernel, Modules::All, number).expect("there is such a record");
+        let explanation =
+            explain(object, kernel, Loader::Libbpf, Modules::All, number).expect("there is such a record");
         assert_eq!(explanation.outcome, outcomes[number], "an explanation of another outcome");
         assert!(!explanation.meaning.is_empty());
     }
-    assert!(explain(object, kernel, Modules::All, records.len()).is_none());
+    assert!(explain(object, kernel, Loader::Libbpf, Modules::All, records.len()).is_none());
 }
 
 /// An object relocated for a kernel.

@@ -10,6 +10,7 @@ mod case;
 use btfleet_engine::batch::Run;
 use btfleet_engine::btf::Btf;
 use btfleet_engine::dialect::{Loader, Release};
+use btfleet_engine::explain::explain;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
@@ -330,4 +331,27 @@ fn a_fatal_record_fails_its_program_only() {
     assert_eq!(verdicts(kernel("6.12"), "?raw_tp/b"), [Verdict::Ok, Verdict::FailReloc]);
     assert_eq!(verdicts(Loader::Libbpf, "raw_tp/b"), [Verdict::FailReloc, Verdict::FailReloc]);
     assert_eq!(verdicts(Loader::Libbpf, "?raw_tp/b"), [Verdict::Ok, Verdict::FailReloc]);
+}
+
+/// Check that it is said of a program without function and line information that the kernel ignores its records.
+#[test]
+fn records_that_the_kernel_ignores_are_explained() {
+    let mut local = BtfBuilder::new(ByteOrder::Little);
+    let int = local.i32();
+    let root = local.s("s", 4, &[("x", int, 0)]);
+    let (section, access_str_off) = (local.str("raw_tp/x"), local.str("0:0"));
+    let mut ext = BtfExtBuilder::new(ByteOrder::Little);
+    ext.core_relo(section, CoreRelo { insn_off: 0, type_id: root, access_str_off, kind: BYTE_OFF });
+    let mut object = ObjectBuilder::new(ByteOrder::Little);
+    object.program("raw_tp/x", "p", &[Insn::mov(0, 0), Insn::exit()]);
+    object.btf(&local.finish());
+    object.btf_ext(&ext.finish());
+    let (object, target) = (object.finish(), local.finish());
+    let object = Object::parse(&object).expect("the builder makes objects");
+    let target = Kernel::new(Btf::parse(&target).expect("the builder makes BTF"));
+    let notes = |loader| {
+        let explanation = explain(&object, &target, loader, Modules::All, 0).expect("there is one record");
+        explanation.quirks.iter().filter(|it| it.contains("neither function nor line information")).count()
+    };
+    assert_eq!((notes(kernel("6.18")), notes(Loader::Libbpf)), (1, 0));
 }

@@ -9,11 +9,11 @@ use btfleet_engine::btf::Btf;
 use btfleet_engine::dialect::Release;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
-use btfleet_engine::object::Object;
+use btfleet_engine::object::{Object, ProgType};
 use btfleet_engine::prog_load::ProgLoad;
 use btfleet_engine::report::Known;
 use btfleet_engine::resolve::Outcome;
-use btfleet_live::{Compared, ProgType, Session};
+use btfleet_live::{Compared, Session};
 use btfleet_tests::loading::Request;
 use btfleet_tests::skip;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use btfleet_engine::batch::{Batch, Folded, Run};
-use btfleet_engine::dialect::Loader;
+use btfleet_engine::embed::Loaders;
 use btfleet_engine::ingest::facts_of;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
@@ -66,10 +66,10 @@ pub(super) fn run<'a>(
     inputs: &'a Inputs<'a>,
     object: &'a Object<'a>,
     batch: &Batch,
+    loaders: &Loaders,
     modules: btfleet_engine::fleet::Modules,
 ) -> Run<'a> {
-    let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
-    Run::new(batch, std::slice::from_ref(object), &inputs.kernels, &loaders, modules)
+    Run::new(batch, std::slice::from_ref(object), &inputs.kernels, loaders.by_kernel(), modules)
 }
 
 fn stretches(series: &Series, folded: &Folded<'_>, record: usize) -> Vec<Stretch> {

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use btfleet_engine::format::insn::INSN_LEN;
+use btfleet_engine::object::ProgType;
 use btfleet_engine::prog_load::ProgLoad;
 use btfleet_engine::resolve::Outcome;
 
 use crate::bpf::{self, Errno, Loaded, Program};
-use crate::section::ProgType;
 
 /// What of a program was compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,10 +14,8 @@ pub mod bpf;
 mod btf;
 mod compare;
 mod maps;
-mod section;
 mod session;
 mod target;
 
 pub use compare::{CODES, Compared, Finding};
-pub use section::ProgType;
 pub use session::{Judged, Session};

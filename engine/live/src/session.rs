@@ -9,7 +9,7 @@ use btfleet_engine::format::btf::Kind;
 use btfleet_engine::format::insn::{CALL, INSN_LEN, Insn};
 use btfleet_engine::kconfig::KconfigType;
 use btfleet_engine::kernel::Kernel;
-use btfleet_engine::object::{ExternKind, Object, Reference};
+use btfleet_engine::object::{ExternKind, Object, ProgType, Reference};
 use btfleet_engine::prog_load::ProgLoad;
 use btfleet_engine::reach::Symbol;
 use btfleet_engine::report::Known;
@@ -19,7 +19,6 @@ use crate::bpf::{self, Errno, Program, raw};
 use crate::btf::{self, KconfigPlace, Places};
 use crate::compare::{Compared, Finding, compare};
 use crate::maps::Maps;
-use crate::section::ProgType;
 use crate::target::{Found, Running};
 
 /// `src_reg` of an ldimm64: a map.

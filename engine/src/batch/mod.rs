@@ -16,6 +16,7 @@ mod section;
 
 pub use classes::{Aspect, Classes};
 pub use folded::Folded;
+pub(crate) use questions::questions_by;
 pub use questions::{AskedOfRoot, distinct_questions};
 pub use run::Run;
 
@@ -27,7 +28,7 @@ use rayon::prelude::*;
 
 use crate::dialect::Loader;
 use crate::fleet::Modules;
-use crate::ingest::{InputError, read_file};
+use crate::ingest::{Embedded, InputError, embedded, read_file};
 use crate::kernel::Kernel;
 use crate::object::{Object, Reloc};
 use crate::resolve::Outcome;
@@ -46,6 +47,23 @@ pub struct ObjectFile {
     pub path: PathBuf,
     /// Its bytes.
     pub data: Vec<u8>,
+}
+
+impl ObjectFile {
+    /// The objects in a file that has been read: itself, or those in it, if it is no BPF object and has some. Their paths
+    /// say where they were found: `PATH!/skeleton@0x41000`.
+    pub fn all(path: PathBuf, data: Vec<u8>) -> Vec<Self> {
+        let found = embedded(&data);
+        if found.is_empty() {
+            return vec![Self { path, data }];
+        }
+        let inside = |it: Embedded| {
+            let mut path = path.clone().into_os_string();
+            path.push(format!("!/{}@{:#x}", it.kind, it.offset));
+            Self { path: path.into(), data: it.data }
+        };
+        found.into_iter().map(inside).collect()
+    }
 }
 
 impl Batch {
@@ -135,9 +153,15 @@ impl Batch {
         sums.into_iter().map(|it| it.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 
-    /// Reads objects' files.
+    /// Reads objects' files: one object or more of each, or why there is none.
     pub fn read_objects(&self, paths: &[PathBuf]) -> Vec<Result<ObjectFile, InputError>> {
-        self.map(paths, |path| Ok(ObjectFile { path: path.clone(), data: read_file(path)? }))
+        let read = |path: &PathBuf| -> Vec<Result<ObjectFile, InputError>> {
+            match read_file(path) {
+                Ok(data) => ObjectFile::all(path.clone(), data).into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            }
+        };
+        self.map(paths, read).into_iter().flatten().collect()
     }
 }
 

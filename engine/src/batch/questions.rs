@@ -80,8 +80,8 @@ impl EditKey {
     }
 }
 
-/// What an object's records ask by the rules of a loader other than the one they were read by.
-pub(super) fn questions_by<'a>(
+/// What an object's records ask by the rules of a loader other than libbpf, by which they were read.
+pub(crate) fn questions_by<'a>(
     rules: &Rules,
     object: &Object<'a>,
 ) -> Vec<Result<Question<'a>, ResolveError>> {

@@ -84,9 +84,12 @@ impl Files {
         Self { errors, ..Self::default() }
     }
 
-    /// Adds an object, or why there is none.
-    pub(super) fn add_object(&mut self, object: Result<ObjectFile, InputError>) {
-        self.objects.push(object);
+    /// Adds an object or those inside a file, or why there is none.
+    pub(super) fn add_object(&mut self, object: Result<(PathBuf, Vec<u8>), InputError>) {
+        match object {
+            Ok((path, data)) => self.objects.extend(ObjectFile::all(path, data).into_iter().map(Ok)),
+            Err(error) => self.objects.push(Err(error)),
+        }
     }
 
     /// Adds a kernel that is in files or in memory, or why there is none.

@@ -8,7 +8,7 @@ use self_cell::self_cell;
 use super::files::{DamagedPack, Files, Inputs};
 use super::loaders::{LoaderChoice, Loaders, Refusal};
 use super::rows::{Answers, Judgements, Relocations};
-use crate::batch::{Batch, ObjectFile, Run};
+use crate::batch::{Batch, Run};
 use crate::depend::Survey;
 use crate::dialect::Release;
 use crate::fleet::Modules;
@@ -175,7 +175,7 @@ impl OwnedInputs {
     fn read(self, batch: &Batch) -> Files {
         let Self { objects, kernels, errors } = self;
         let mut files = Files::of_errors(errors);
-        for object in taken(batch, objects, Given::object) {
+        for object in taken(batch, objects, Given::read) {
             files.add_object(object);
         }
         for kernel in taken(batch, kernels, GivenKernel::read) {
@@ -228,10 +228,6 @@ impl Given {
             Self::File(path) => read_file(&path).map(|data| (path, data)),
             Self::Bytes(path, data) => expanded(data, &path).map(|data| (path, data)),
         }
-    }
-
-    fn object(self) -> Result<ObjectFile, InputError> {
-        self.read().map(|(path, data)| ObjectFile { path, data })
     }
 
     /// The pack that it is, if it is one.

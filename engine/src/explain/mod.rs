@@ -7,20 +7,21 @@
 mod advice;
 mod disasm;
 mod layout;
+mod loaders;
 mod log;
 mod near;
 
 pub use layout::{Layout, LayoutRow};
 
-use crate::batch::outcomes;
+use crate::batch::{outcomes, questions_by};
 use crate::btf::{Btf, Member, TypeId};
-use crate::dialect::{Loader, Rules};
+use crate::dialect::{Choice, Kinds, Loader, Rules, Searched};
 use crate::error::ResolveError;
 use crate::fleet::Modules;
 use crate::format::btf::Kind;
 use crate::kernel::{Candidate, Kernel};
 use crate::object::{Object, Reloc};
-use crate::query::{Ask, Query, Question, Step};
+use crate::query::{Ask, Query, Question, Root, Step};
 use crate::resolve::{Budget, Match, Outcome, Why, find_place, on_candidate};
 use crate::value::{Endpoint, Place};
 
@@ -107,17 +108,23 @@ pub enum CandidateState {
     DroppedBy(usize),
 }
 
-/// Explains record number `reloc` of [`Object::relocs`] on a kernel. `None` if there is no such record.
+/// Explains record number `reloc` of [`Object::relocs`] on a kernel, as `loader` takes it. `None` if there is no such
+/// record.
 pub fn explain(
     object: &Object<'_>,
     kernel: &Kernel<'_>,
+    loader: Loader,
     modules: Modules,
     reloc_number: usize,
 ) -> Option<Explanation> {
     let reloc = object.relocs().get(reloc_number)?;
-    let outcomes = outcomes(Loader::Libbpf, object, kernel, modules, |_| true);
+    let outcomes = outcomes(loader, object, kernel, modules, |_| true);
     let outcome = outcomes.get(reloc_number)?.clone();
-    let asker = Asker { object, kernel, reloc, number: reloc_number, outcomes: &outcomes };
+    let rules = Rules::of(loader, kernel.vmlinux.btf.pointer_size());
+    let by_rules = if loader == Loader::Libbpf { Vec::new() } else { questions_by(&rules, object) };
+    let question = by_rules.get(reloc_number).unwrap_or(&reloc.question).as_ref().ok();
+    let asker =
+        Asker { object, kernel, rules: &rules, question, reloc, number: reloc_number, outcomes: &outcomes };
     let mut candidates = asker.candidates();
     candidates.sort_by_key(|it| std::cmp::Reverse(rank(&it.1.state)));
     let decider = candidates.first().map(|(candidate, _)| *candidate);
@@ -140,12 +147,20 @@ pub fn explain(
         insn_after,
         validate: validate(&outcome),
         quirks: Vec::new(),
-        log: log::lines(object, reloc, &outcome),
+        log: if loader == Loader::Libbpf { log::lines(object, reloc, &outcome) } else { Vec::new() },
         meaning: String::new(),
         advice: Vec::new(),
         outcome,
     };
     explanation.quirks = advice::quirks(object, reloc, &explanation);
+    explanation.quirks.extend(loaders::quirks(
+        loader,
+        object,
+        kernel,
+        modules,
+        reloc_number,
+        &explanation.outcome,
+    ));
     (explanation.meaning, explanation.advice) = advice::advise(object, reloc, &explanation);
     Some(explanation)
 }
@@ -182,6 +197,9 @@ fn validate(outcome: &Outcome) -> Option<String> {
 struct Asker<'a, 'o, 'k> {
     object: &'a Object<'o>,
     kernel: &'a Kernel<'k>,
+    rules: &'a Rules,
+    /// What the record asks by these rules.
+    question: Option<&'a Question<'o>>,
     reloc: &'a Reloc<'o>,
     number: usize,
     outcomes: &'a [Outcome],
@@ -189,22 +207,13 @@ struct Asker<'a, 'o, 'k> {
 
 impl Asker<'_, '_, '_> {
     fn query(&self) -> Option<&Query<'_>> {
-        self.reloc.question.as_ref().ok()?.query.as_ref()
+        self.question?.query.as_ref()
     }
 
     /// Every candidate there was at the start, with what came of it.
     fn candidates(&self) -> Vec<(Candidate, CandidateReport)> {
         let Some(query) = self.query() else { return Vec::new() };
-        let vmlinux = self.kernel.vmlinux_candidates(&query.root);
-        let ids = self.kernel.vmlinux.ids(&query.root);
-        let mut all: Vec<(Candidate, TypeId)> = vmlinux.into_iter().zip(ids).collect();
-        if all.is_empty() {
-            for candidates in self.kernel.module_candidates(&query.root) {
-                let module = candidates.first().and_then(|it| self.kernel.modules.get(it.module? as usize));
-                let ids = module.map(|it| it.indexed.ids(&query.root)).unwrap_or_default();
-                all.extend(candidates.into_iter().zip(ids));
-            }
-        }
+        let all = self.listed(&query.root);
         all.into_iter()
             .map(|(candidate, id)| {
                 let btf = self.kernel.btf_of(candidate);
@@ -220,11 +229,41 @@ impl Asker<'_, '_, '_> {
             .collect()
     }
 
+    /// Types of the root's name that the loader takes for candidates, each with its id in its BTF.
+    fn listed(&self, root: &Root<'_>) -> Vec<(Candidate, TypeId)> {
+        let of = |module: Option<u32>| -> Vec<(Candidate, TypeId)> {
+            if self.rules.kinds == Kinds::Any {
+                return self.kernel.candidates_of_any_kind(root, module);
+            }
+            let (candidates, ids) = match module {
+                None => (self.kernel.vmlinux_candidates(root), self.kernel.vmlinux.ids(root)),
+                Some(number) => {
+                    let module = self.kernel.modules.get(number as usize);
+                    let ids = module.map(|it| it.indexed.ids(root)).unwrap_or_default();
+                    (self.kernel.candidates_in_module(root, number), ids)
+                }
+            };
+            let is_of_kind = |candidate: &Candidate| {
+                let kind = self.kernel.btf_of(*candidate).ty(candidate.id).map(|it| it.kind);
+                self.rules.kinds != Kinds::Exact || kind == Some(root.kind)
+            };
+            candidates.into_iter().zip(ids).filter(|(candidate, _)| is_of_kind(candidate)).collect()
+        };
+        let modules = || (0_u32..).zip(&self.kernel.modules).flat_map(|(number, _)| of(Some(number)));
+        let mut all = of(None);
+        match self.rules.searched {
+            Searched::Vmlinux => {}
+            Searched::ModulesIfNone if !all.is_empty() => {}
+            Searched::ModulesIfNone | Searched::All => all.extend(modules()),
+        }
+        all
+    }
+
     fn state(&self, query: &Query<'_>, candidate: Candidate, btf: &Btf<'_>) -> CandidateState {
         let Some(kind) = self.reloc.kind else {
             return CandidateState::Fatal(ResolveError::UnknownKind { kind: self.reloc.raw_kind });
         };
-        match on_candidate(&Rules::LIBBPF, query, kind, btf, candidate.id, &mut Budget::new()) {
+        match on_candidate(self.rules, query, kind, btf, candidate.id, &mut Budget::new()) {
             Err(error) => CandidateState::Fatal(error),
             Ok(Match::Found(found)) => match self.dropped_by(candidate, btf) {
                 Some(record) => CandidateState::DroppedBy(record),
@@ -242,6 +281,9 @@ impl Asker<'_, '_, '_> {
 
     /// The earlier record of the same root that matched other candidates and not this one.
     fn dropped_by(&self, candidate: Candidate, btf: &Btf<'_>) -> Option<usize> {
+        if self.rules.choice != Choice::Pruned {
+            return None;
+        }
         self.object.relocs().iter().zip(self.outcomes).take(self.number).position(|(earlier, outcome)| {
             let matched = matches!(outcome, Outcome::Decided(it) if it.candidate.is_some());
             if earlier.type_id != self.reloc.type_id || !matched {
@@ -251,7 +293,7 @@ impl Asker<'_, '_, '_> {
             else {
                 return false;
             };
-            let answer = on_candidate(&Rules::LIBBPF, query, kind, btf, candidate.id, &mut Budget::new());
+            let answer = on_candidate(self.rules, query, kind, btf, candidate.id, &mut Budget::new());
             matches!(answer, Ok(Match::Missing(_)))
         })
     }

@@ -5,11 +5,13 @@
 //! borrow from.
 
 mod container;
+mod embedded;
 mod error;
 mod facts;
 mod kernel;
 
 pub use container::{BtfBytes, looks_like_kernel, looks_like_object};
+pub use embedded::{Embedded, embedded};
 pub use error::{InputCode, InputError};
 pub use facts::facts_of;
 pub use kernel::{KernelBtf, KernelFiles, KernelSource, ModuleBtf, ModuleFile};

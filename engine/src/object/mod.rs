@@ -14,6 +14,7 @@ mod ext;
 mod externs;
 mod links;
 mod path;
+mod prog_type;
 mod refs;
 mod struct_ops;
 
@@ -24,6 +25,7 @@ use hashbrown::{HashMap, HashSet};
 pub use attach::{AttachKind, AttachTarget};
 pub use error::{ExtError, IgnoredBtf, ObjectError, Refusal};
 pub use externs::{Extern, ExternKind};
+pub use prog_type::ProgType;
 pub use refs::{DataSection, Reference, Variable};
 pub use struct_ops::{OpsMember, StructOps};
 

@@ -1,5 +1,7 @@
 //! What the name of a program's section says about its type. Source: `section_defs`, libbpf; spec 3.2.
 
+use super::AttachTarget;
+
 /// `enum bpf_prog_type`.
 mod prog {
     pub(super) const SOCKET_FILTER: u32 = 1;
@@ -169,10 +171,10 @@ const SECTIONS: [(&str, u32, u32, u32); 110] = [
 
 impl ProgType {
     /// Number of the type of struct_ops programs.
-    pub(crate) const STRUCT_OPS: u32 = prog::STRUCT_OPS;
+    pub const STRUCT_OPS: u32 = prog::STRUCT_OPS;
 
     /// A type that attaches to nothing that would have to be known.
-    pub(crate) const NEUTRAL: Self = Self { prog_type: prog::RAW_TRACEPOINT, attach_type: 0, flags: 0 };
+    pub const NEUTRAL: Self = Self { prog_type: prog::RAW_TRACEPOINT, attach_type: 0, flags: 0 };
 
     /// The type that a section's name stands for, a leading `?` included.
     pub fn of_section(section: &[u8]) -> Option<Self> {
@@ -183,6 +185,18 @@ impl ProgType {
         };
         let &(_, prog_type, attach_type, flags) = SECTIONS.iter().find(|(name, ..)| fits(name))?;
         Some(Self { prog_type, attach_type, flags })
+    }
+
+    /// The section that a compiler would put such a program into, without what it attaches to, and what stands in front of
+    /// the name of that in the kernel's BTF.
+    pub fn section(self) -> Option<(&'static str, &'static str)> {
+        let find = |fits: &dyn Fn(u32) -> bool| {
+            let wanted = (self.prog_type, self.attach_type);
+            SECTIONS.iter().find(|(_, prog, attach, flags)| (*prog, *attach) == wanted && fits(*flags))
+        };
+        let name = find(&|flags| flags == self.flags).or_else(|| find(&|_| true))?.0.trim_end_matches('+');
+        let target = AttachTarget::of_section(name.as_bytes());
+        Some((name, target.and_then(|it| it.kind.in_btf()).map_or("", |it| it.0)))
     }
 
     /// Names of all sections that stand for a type, without what may follow.
