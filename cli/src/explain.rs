@@ -14,7 +14,7 @@ use btfleet_engine::report::{self, ProgramVerdict, Route, Stop, Verdict, World};
 use btfleet_engine::resolve::Outcome;
 use serde_json::{Value, json};
 
-use crate::args::{ExplainArgs, ExplainFormat, InputArgs};
+use crate::args::{ExplainArgs, ExplainFormat, InputArgs, ValidateArg};
 use crate::load::Files;
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural};
 use crate::world::world;
@@ -57,6 +57,10 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     };
     let files = Files::read(&input_args, &batch)?;
     let inputs = files.parse(&batch);
+    if args.validating.validate == ValidateArg::Off {
+        let why = "explain says what libbpf makes of a record, so --validate cannot be off";
+        return Err(Failure::Usage(why.into()));
+    }
     if inputs.objects.len() > 1 {
         let (arg, count) = (args.object.to_string_lossy(), inputs.objects.len());
         return Err(Failure::Usage(format!("{arg} names {}; explain takes one", plural(count, "object"))));
@@ -72,7 +76,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     };
     let modules = args.modules.into();
     let world = world(&args.world, &inputs)?;
-    let run = history::run(&inputs, object, &batch, modules);
+    let run = history::run(&inputs, object, &batch, modules, args.validating.into());
     let survey = Survey::new(&batch, &inputs.objects, &inputs.kernels, modules);
     let folded = run.fold(0, |_| true);
     let selected = select(object, args);

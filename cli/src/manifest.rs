@@ -6,10 +6,10 @@ use btfleet_engine::batch::Run;
 use btfleet_engine::ingest::InputError;
 use btfleet_engine::object::Object;
 use btfleet_engine::relocate::{self, Obstacle, Patch, Plan, Unanswered};
-use btfleet_engine::resolve::Code;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::args::ValidateArg;
 use crate::rows::{hex, text};
 
 /// What the manifest says it is.
@@ -21,6 +21,9 @@ pub(crate) struct Manifest<'a> {
     t: &'static str,
     models: &'static str,
     pub(crate) modules: &'static str,
+    /// Only where it is not what libbpf does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validate: Option<&'static str>,
     pub(crate) respect_autoload: bool,
     pub(crate) complete: bool,
     pub(crate) objects: Vec<ObjectEntry<'a>>,
@@ -96,10 +99,26 @@ pub(crate) struct InputEntry<'a> {
 }
 
 impl<'a> Manifest<'a> {
-    pub(crate) fn new(modules: &'static str, respect_autoload: bool) -> Self {
+    pub(crate) fn new(modules: &'static str, validate: ValidateArg, respect_autoload: bool) -> Self {
+        let validate = match validate {
+            ValidateArg::Libbpf => None,
+            ValidateArg::Strict => Some("strict"),
+            ValidateArg::Off => Some("off"),
+        };
         let (objects, inputs) = (Vec::new(), Vec::new());
         let (v, t, models) = (1, KIND, MODELS);
-        Self { v, t, models, modules, respect_autoload, complete: true, objects, inputs, to_sign: Vec::new() }
+        Self {
+            v,
+            t,
+            models,
+            modules,
+            validate,
+            respect_autoload,
+            complete: true,
+            objects,
+            inputs,
+            to_sign: Vec::new(),
+        }
     }
 
     /// The file's text.
@@ -142,7 +161,7 @@ impl<'a> ObstacleEntry<'a> {
         Self::of_pair(kernel, "byte-order-mismatch", why)
     }
 
-    pub(crate) fn new(kernel: &'a str, object: &Object<'_>, obstacle: Obstacle) -> Self {
+    pub(crate) fn new(kernel: &'a str, object: &Object<'_>, obstacle: &Obstacle) -> Self {
         match obstacle {
             Obstacle::Record(unanswered) => Self::of_record(kernel, object, unanswered),
             Obstacle::SharedBytes => {
@@ -157,17 +176,18 @@ impl<'a> ObstacleEntry<'a> {
         Self { kernel, code, fatal: None, section: None, program: None, insn_off: None, message }
     }
 
-    pub(crate) fn of_record(kernel: &'a str, object: &Object<'_>, unanswered: Unanswered) -> Self {
+    pub(crate) fn of_record(kernel: &'a str, object: &Object<'_>, unanswered: &Unanswered) -> Self {
         let reloc = object.relocs().get(unanswered.reloc);
         let path = reloc.map(|it| object.path(it)).unwrap_or_default();
-        let (code, fatal, why) = match unanswered.fatal {
-            Some(error) => (error.code(), Some(error.errno()), error.to_string()),
-            None => (Code::ModuleDependent.name(), None, "modules give different answers".into()),
+        let (fatal, why) = match (unanswered.fatal, &unanswered.drift) {
+            (Some(error), _) => (Some(error.errno()), error.to_string()),
+            (None, Some(drift)) => (None, drift.message.clone()),
+            (None, None) => (None, "modules give different answers".into()),
         };
         let program = reloc.and_then(|it| object.programs().get(it.program?));
         Self {
             kernel,
-            code,
+            code: unanswered.code(),
             fatal,
             section: reloc.map(|it| text(it.section)),
             program: program.map(|it| text(it.name)),

@@ -2,6 +2,7 @@
 
 use btfleet_engine::MODELS;
 use btfleet_engine::batch::Run;
+use btfleet_engine::drift::Drift;
 use btfleet_engine::fleet::Candidate;
 use btfleet_engine::format::Endian;
 use btfleet_engine::format::btf_ext::RelocKind;
@@ -46,9 +47,25 @@ pub(crate) struct RelocRow<'a> {
     insn: String,
     file: Option<String>,
     line: Option<u32>,
+    /// Only with '--validate strict': what is wrong with the access to a field that this record stands for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) access_findings: Vec<AccessRow>,
     /// Only where modules disagree: the answer with each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     by_module: Vec<ModuleRow<'a>>,
+}
+
+/// What is wrong with an access to a field.
+#[derive(Serialize)]
+pub(crate) struct AccessRow {
+    code: &'static str,
+    message: String,
+}
+
+impl From<Drift> for AccessRow {
+    fn from(drift: Drift) -> Self {
+        Self { code: drift.rule.name(), message: drift.message }
+    }
 }
 
 /// The answer with just one module loaded.
@@ -164,6 +181,7 @@ impl<'a> RelocRow<'a> {
             insn_before,
             file: line.map(|it| text(it.file)),
             line: line.map(|it| it.line),
+            access_findings: Vec::new(),
             by_module: Vec::new(),
         };
         match outcome {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use btfleet_engine::batch::{Batch, Folded, Run};
-use btfleet_engine::dialect::Loader;
+use btfleet_engine::dialect::{Loader, Validate};
 use btfleet_engine::ingest::facts_of;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::Object;
@@ -67,9 +67,11 @@ pub(super) fn run<'a>(
     object: &'a Object<'a>,
     batch: &Batch,
     modules: btfleet_engine::fleet::Modules,
+    validate: Validate,
 ) -> Run<'a> {
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
-    Run::new(batch, std::slice::from_ref(object), &inputs.kernels, &loaders, modules)
+    let objects = std::slice::from_ref(object);
+    Run::validating(batch, objects, &inputs.kernels, &loaders, modules, validate)
 }
 
 fn stretches(series: &Series, folded: &Folded<'_>, record: usize) -> Vec<Stretch> {
