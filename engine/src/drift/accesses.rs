@@ -237,14 +237,11 @@ impl Access {
             let loaded = insn.filter(is_access).map(Insn::access_size);
             self.loaded.push(loaded.or(uses.and_then(|it| it.read)).map(u64::from));
         }
-        let Some(insn) = insn else { return };
-        match (part, insn.class()) {
-            (Part::Left | Part::Right, class::ALU64) => match (part, insn.code & 0xf0) {
-                (Part::Right, ARSH) => self.shifts.with_sign = true,
-                (Part::Right, RSH) => self.shifts.without_sign = true,
-                (Part::Right, LSH) | (Part::Left, RSH) => self.shifts.makes_mask = true,
-                _ => {}
-            },
+        let Some(insn) = insn.filter(|it| it.class() == class::ALU64) else { return };
+        match (part, insn.code & 0xf0) {
+            (Part::Right, ARSH) => self.shifts.with_sign = true,
+            (Part::Right, RSH) => self.shifts.without_sign = true,
+            (Part::Right, LSH) | (Part::Left, RSH) => self.shifts.makes_mask = true,
             _ => {}
         }
     }
