@@ -127,11 +127,11 @@ fn values_read_the_field() {
         for at in 0..POSITIONS {
             let values = values(&btf, root, at);
             let fits = at % (8 * family.base) + family.bits <= 8 * family.base;
-            assert!(fits <= values.is_ok(), "{family:?} at {at} is in one unit of its type");
+            assert!(fits <= values.is_ok(), "{family:?} at {at}, in one unit, is answered differently");
             packed += u32::from(!fits);
             match values {
                 Ok(values) => {
-                    assert!(!family.is_refused(at), "{family:?} at {at}: {values:?}");
+                    assert!(!family.is_refused(at), "{family:?} at {at}: {values:?} is answered differently");
                     assert!(
                         reads(&tuple(values), &family.field(at), &memories),
                         "{family:?} at {at}: {values:?} is answered differently"
@@ -140,7 +140,7 @@ fn values_read_the_field() {
                 }
                 Err(error) => {
                     assert_eq!(error, ValueError::BitfieldUnreadable);
-                    assert!(family.is_refused(at), "{family:?} at {at}");
+                    assert!(family.is_refused(at), "{family:?} at {at} is answered differently");
                     refused += 1;
                 }
             }
