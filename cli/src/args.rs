@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use btfleet_engine::dialect::Validate;
 use btfleet_engine::fleet::Modules;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -82,6 +83,8 @@ pub(crate) struct CheckArgs {
     #[arg(long, conflicts_with = "loader")]
     pub(crate) compare_loaders: bool,
     #[command(flatten)]
+    pub(crate) validating: ValidateArgs,
+    #[command(flatten)]
     pub(crate) world: WorldArgs,
     /// What the project says of its programs, as docs/manifest.md describes it: which may be left out, what their loader
     /// sets, which findings are accepted.
@@ -105,6 +108,8 @@ pub(crate) struct ResolveArgs {
     /// Rust; or 'ebpf-go', from Go.
     #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go")]
     pub(crate) loader: LoaderArg,
+    #[command(flatten)]
+    pub(crate) validating: ValidateArgs,
     /// Skip programs in sections with a leading '?', as libbpf does unless told to load them.
     #[arg(long)]
     pub(crate) respect_autoload: bool,
@@ -120,6 +125,8 @@ pub(crate) struct RelocateArgs {
     /// Directory for the files and their manifest.json; it is created if it is not there.
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) validating: ValidateArgs,
     /// Leave programs in sections with a leading '?' as they are, with their records.
     #[arg(long)]
     pub(crate) respect_autoload: bool,
@@ -292,6 +299,8 @@ pub(crate) struct ExplainArgs {
     /// Whose answer is explained: libbpf's, the kernel's own, aya's or cilium/ebpf's.
     #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go")]
     pub(crate) loader: LoaderArg,
+    #[command(flatten)]
+    pub(crate) validating: ValidateArgs,
     /// What modules count for when vmlinux lacks a type.
     #[arg(long, value_enum, default_value_t = ModulesArg::Each)]
     pub(crate) modules: ModulesArg,
@@ -400,6 +409,34 @@ impl From<ModulesArg> for Modules {
         match arg {
             ModulesArg::Each => Self::Each,
             ModulesArg::All => Self::All,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// What is compared before an instruction is patched.
+    #[arg(long, value_enum, default_value_t = ValidateArg::Libbpf)]
+    pub(crate) validate: ValidateArg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ValidateArg {
+    /// What libbpf compares, or the loader that is asked for: of bitfields, sign and right shift.
+    Libbpf,
+    /// Also whether the values of each access to a bitfield together read the bits of the field: in the object its own,
+    /// after relocation the kernel's.
+    Strict,
+    /// Nothing: records are decided even where the instruction does not hold what the object's BTF implies.
+    Off,
+}
+
+impl From<ValidateArgs> for Validate {
+    fn from(args: ValidateArgs) -> Self {
+        match args.validate {
+            ValidateArg::Libbpf => Self::Loader,
+            ValidateArg::Strict => Self::Strict,
+            ValidateArg::Off => Self::Off,
         }
     }
 }

@@ -58,11 +58,10 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             rows += 1;
         }
     }
+    let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
     let run =
-        Run::new(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), args.inputs.modules.into());
-    let survey = loaders
-        .is_libbpf()
-        .then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, args.inputs.modules.into()));
+        Run::validating(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), modules, validate);
+    let survey = loaders.is_libbpf().then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, modules));
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     let summaries = batch.for_each_with(

@@ -76,8 +76,8 @@ pub(crate) fn run(
     let runs: Vec<Run<'_>> = loaders
         .iter()
         .map(|(_, it)| {
-            let modules = args.inputs.modules.into();
-            Run::new(batch, &inputs.objects, &inputs.kernels, it.by_kernel(), modules)
+            let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
+            Run::validating(batch, &inputs.objects, &inputs.kernels, it.by_kernel(), modules, validate)
         })
         .collect();
     let numbers: Vec<usize> = (0..inputs.objects.len()).collect();

@@ -16,7 +16,7 @@ use btfleet_engine::report::{self, ProgramVerdict, Route, Stop, Verdict, World};
 use btfleet_engine::resolve::Outcome;
 use serde_json::{Value, json};
 
-use crate::args::{ExplainArgs, ExplainFormat, InputArgs};
+use crate::args::{ExplainArgs, ExplainFormat, InputArgs, ValidateArg};
 use crate::load;
 use crate::loader::{loaders, release_in_name};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural};
@@ -63,6 +63,10 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     };
     let files = load::read(&input_args, &batch)?;
     let inputs = load::parse(&files, &batch);
+    if args.validating.validate == ValidateArg::Off {
+        let why = "explain says what a loader makes of a record, so --validate cannot be off";
+        return Err(Failure::Usage(why.into()));
+    }
     if inputs.objects.len() > 1 {
         let (arg, count) = (args.object.to_string_lossy(), inputs.objects.len());
         return Err(Failure::Usage(format!("{arg} names {}; explain takes one", plural(count, "object"))));
@@ -83,7 +87,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     };
     let modules = args.modules.into();
     let world = world(&args.world, &inputs)?;
-    let run = history::run(&inputs, object, &batch, &by_kernel, modules);
+    let run = history::run(&inputs, object, &batch, &by_kernel, modules, args.validating.into());
     let survey =
         by_kernel.is_libbpf().then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, modules));
     let folded = run.fold(0, |_| true);

@@ -11,6 +11,7 @@ use btfleet_engine::report::ObstacleRow;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::args::ValidateArg;
 use crate::rows::{hex, text};
 
 /// What the manifest says it is.
@@ -22,6 +23,9 @@ pub(crate) struct Manifest<'a> {
     t: &'static str,
     models: &'static str,
     pub(crate) modules: &'static str,
+    /// Only where it is not what libbpf does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validate: Option<&'static str>,
     pub(crate) respect_autoload: bool,
     pub(crate) complete: bool,
     pub(crate) objects: Vec<ObjectEntry<'a>>,
@@ -97,10 +101,26 @@ pub(crate) struct InputEntry<'a> {
 }
 
 impl<'a> Manifest<'a> {
-    pub(crate) fn new(modules: &'static str, respect_autoload: bool) -> Self {
+    pub(crate) fn new(modules: &'static str, validate: ValidateArg, respect_autoload: bool) -> Self {
+        let validate = match validate {
+            ValidateArg::Libbpf => None,
+            ValidateArg::Strict => Some("strict"),
+            ValidateArg::Off => Some("off"),
+        };
         let (objects, inputs) = (Vec::new(), Vec::new());
         let (v, t, models) = (1, KIND, MODELS);
-        Self { v, t, models, modules, respect_autoload, complete: true, objects, inputs, to_sign: Vec::new() }
+        Self {
+            v,
+            t,
+            models,
+            modules,
+            validate,
+            respect_autoload,
+            complete: true,
+            objects,
+            inputs,
+            to_sign: Vec::new(),
+        }
     }
 
     /// The file's text.
@@ -143,11 +163,11 @@ impl<'a> ObstacleEntry<'a> {
         Self::of_row(kernel, ObstacleRow::of_pair(refusal.code, refusal.why))
     }
 
-    pub(crate) fn new(kernel: &'a str, object: &Object<'_>, obstacle: Obstacle) -> Self {
+    pub(crate) fn new(kernel: &'a str, object: &Object<'_>, obstacle: &Obstacle) -> Self {
         Self::of_row(kernel, ObstacleRow::new(object, obstacle))
     }
 
-    pub(crate) fn of_record(kernel: &'a str, object: &Object<'_>, unanswered: Unanswered) -> Self {
+    pub(crate) fn of_record(kernel: &'a str, object: &Object<'_>, unanswered: &Unanswered) -> Self {
         Self::of_row(kernel, ObstacleRow::of_record(object, unanswered))
     }
 

@@ -72,7 +72,8 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     let files = load::read(&args.inputs, &batch)?;
     let inputs = load::parse(&files, &batch);
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
-    let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, args.inputs.modules.into());
+    let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
+    let run = Run::validating(&batch, &inputs.objects, &inputs.kernels, &loaders, modules, validate);
     let optional = if args.respect_autoload { Optional::Leave } else { Optional::Relocate };
     let mut out = Output::new();
     let (mut rows, mut before) = (0, 0);
@@ -128,7 +129,7 @@ fn object_rows<'a>(inputs: &'a Inputs<'_>, run: &'a Run<'_>, number: usize, opti
     let mut listed: Vec<(usize, &Plan, usize)> = Vec::new();
     let mut all_lists: Vec<Vec<PatchList>> = Vec::new();
     for planned in &planned {
-        let answer = planned.plan.as_ref().map_err(|it| *it).and_then(|plan| {
+        let answer = planned.plan.as_ref().map_err(Clone::clone).and_then(|plan| {
             lists(object, &plan.patch).map(|lists| (plan, lists)).ok_or(Obstacle::SharedBytes)
         });
         let kernels = planned.kernels.iter().copied();
@@ -139,7 +140,7 @@ fn object_rows<'a>(inputs: &'a Inputs<'_>, run: &'a Run<'_>, number: usize, opti
             }
             Err(obstacle) => failed.extend(kernels.filter_map(|kernel| {
                 let kernel_name = inputs.kernel_names.get(kernel)?;
-                Some((kernel, ObstacleEntry::new(kernel_name, object, obstacle)))
+                Some((kernel, ObstacleEntry::new(kernel_name, object, &obstacle)))
             })),
         }
     }

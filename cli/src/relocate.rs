@@ -9,7 +9,7 @@ use btfleet_engine::relocate::{Optional, Patch, Plan, Planned, plan};
 use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
-use crate::args::{Format, ModulesArg, RelocateArgs};
+use crate::args::{Format, ModulesArg, RelocateArgs, ValidateArg};
 use crate::load::{self, Inputs};
 use crate::manifest::{
     FileEntry, InputEntry, Manifest, ModulesEntry, ObjectEntry, ObstacleEntry, OutputEntry, ProgramEntry,
@@ -26,14 +26,20 @@ const HASH_DIGITS: usize = 12;
 const STEM_MAX: usize = 180;
 
 pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
+    if args.sign_manifest && args.validating.validate != ValidateArg::Libbpf {
+        let why = "--sign-manifest states what libbpf does, so --validate has to be libbpf";
+        return Err(Failure::Usage(why.into()));
+    }
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let dir = OutDir::open(&args.output, args.force)?;
     let files = load::read(&args.inputs, &batch)?;
     let inputs = load::parse(&files, &batch);
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
-    let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, args.inputs.modules.into());
+    let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
+    let run = Run::validating(&batch, &inputs.objects, &inputs.kernels, &loaders, modules, validate);
     let options = Options {
         modules: args.inputs.modules,
+        validate: args.validating.validate,
         respect_autoload: args.respect_autoload,
         signs: args.sign_manifest,
     };
@@ -67,6 +73,7 @@ pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
 #[derive(Clone, Copy)]
 pub(crate) struct Options {
     pub(crate) modules: ModulesArg,
+    pub(crate) validate: ValidateArg,
     pub(crate) respect_autoload: bool,
     /// Whether there are payloads to sign.
     pub(crate) signs: bool,
@@ -78,7 +85,7 @@ fn manifest<'a>(options: Options, inputs: &'a Inputs<'_>) -> Manifest<'a> {
         ModulesArg::Each => "each",
         ModulesArg::All => "all",
     };
-    let mut manifest = Manifest::new(modules, options.respect_autoload);
+    let mut manifest = Manifest::new(modules, options.validate, options.respect_autoload);
     let objects = inputs.object_names.iter().zip(&inputs.object_files).enumerate();
     manifest.objects = objects
         .map(|(number, (path, file))| ObjectEntry {
@@ -182,10 +189,10 @@ impl<'a, 'data> Results<'a, 'data> {
             }
             match planned.map(|it| &it.plan) {
                 None => {}
-                Some(Err(obstacle)) => entry.failed.push(ObstacleEntry::new(name, object, *obstacle)),
+                Some(Err(obstacle)) => entry.failed.push(ObstacleEntry::new(name, object, obstacle)),
                 Some(Ok(plan)) => {
                     entry.from_modules.extend(ModulesEntry::new(name, run, kernel, plan));
-                    let left = plan.obstacles.iter().map(|&it| ObstacleEntry::of_record(name, object, it));
+                    let left = plan.obstacles.iter().map(|it| ObstacleEntry::of_record(name, object, it));
                     entry.left.extend(left);
                     match patches.iter_mut().find(|(it, _)| **it == plan.patch) {
                         Some((_, kernels)) => kernels.push((kernel, plan)),

@@ -2,6 +2,7 @@
 
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::dialect::Loader;
+use btfleet_engine::drift::{Drift, Strict};
 use btfleet_engine::embed::{Loaders, Refusal};
 use btfleet_engine::object::{Object, Reloc};
 use btfleet_engine::report::{AnswerRow, Place, RecordRow};
@@ -12,7 +13,7 @@ use crate::load::{self, Inputs};
 use crate::loader::{loaders, note_skeletons};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
 use crate::patches;
-use crate::rows::{EndRow, InputRow, PairRow, RelocRow, push_line};
+use crate::rows::{AccessRow, EndRow, InputRow, PairRow, RelocRow, push_line};
 
 /// One object's rows, formatted where they were computed.
 struct Rows {
@@ -41,8 +42,9 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
             rows += input_row(&mut out, defect)?;
         }
     }
+    let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
     let run =
-        Run::new(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), args.inputs.modules.into());
+        Run::validating(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), modules, validate);
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     batch.for_each(
@@ -133,6 +135,7 @@ fn object_rows<'a>(
         Format::Jsonl => object.relocs().iter().map(|it| RecordRow::new(object, it)).collect(),
         Format::Table => Vec::new(),
     };
+    let strict = Strict::of(run, object, number);
     let folded = run.fold(number, |reloc| !args.respect_autoload || autoloaded(reloc));
     for (kernel, &kernel_name) in inputs.kernel_names.iter().enumerate() {
         if let Some(Refusal { code, why, .. }) = inputs.refusal(loaders, number, kernel) {
@@ -150,13 +153,19 @@ fn object_rows<'a>(
             continue;
         }
         let outcomes = folded.on(kernel);
+        let outcome_of = |record: usize| outcomes.get(record).copied();
+        let drifts = |record: usize| {
+            strict.as_ref().map(|it| it.drifts(record, &outcome_of, kernel)).unwrap_or_default()
+        };
         rows.count += outcomes.len();
         match format {
             Format::Jsonl => {
                 for (at, (record, outcome)) in records.iter().zip(&outcomes).enumerate() {
                     let place = Place { run, object: number, record: at, kernel };
                     let answer = AnswerRow::new(place, record.insn, outcome);
-                    push_line(&mut rows.text, &RelocRow::new(object_name, kernel_name, record, answer));
+                    let mut row = RelocRow::new(object_name, kernel_name, record, answer);
+                    row.access_findings = drifts(at).into_iter().map(AccessRow::from).collect();
+                    push_line(&mut rows.text, &row);
                 }
             }
             Format::Table if outcomes.is_empty() => {}
@@ -164,7 +173,10 @@ fn object_rows<'a>(
                 let heading = format!("{object_name} on {kernel_name}");
                 push_text(&mut rows.text, &format!("{}\n", paint(HEAD, &heading)));
                 let module_name = |module| run.module_name(kernel, module);
-                push_text(&mut rows.text, &table(loaders.of(kernel), object, &outcomes, &module_name));
+                push_text(
+                    &mut rows.text,
+                    &table(loaders.of(kernel), object, &outcomes, &module_name, &drifts),
+                );
             }
         }
     }
@@ -181,16 +193,22 @@ fn table<'a>(
     object: &Object<'_>,
     outcomes: &[&Outcome],
     module_name: &impl Fn(u32) -> &'a str,
+    drifts: &impl Fn(usize) -> Vec<Drift>,
 ) -> String {
     let lines: Vec<[String; 4]> = object
         .relocs()
         .iter()
         .zip(outcomes)
-        .map(|(reloc, outcome)| {
+        .enumerate()
+        .map(|(record, (reloc, outcome))| {
             let section = String::from_utf8_lossy(reloc.section);
             let kind = reloc.kind.map_or_else(|| format!("kind {}", reloc.raw_kind), |it| it.name().into());
             let place = format!("{section}+{}", reloc.insn_off);
-            [place, kind, object.path(reloc), describe(loader, outcome, module_name)]
+            let mut result = describe(loader, outcome, module_name);
+            for drift in drifts(record) {
+                result.push_str(&format!("  {}: {}", paint(WARN, drift.rule.name()), drift.message));
+            }
+            [place, kind, object.path(reloc), result]
         })
         .collect();
     let width = |column: usize| {

@@ -1,6 +1,7 @@
 //! `--format jsonl`: one object a line, fields in a fixed order. The field names are the contract with scripts.
 
 use btfleet_engine::MODELS;
+use btfleet_engine::drift::Drift;
 use btfleet_engine::format::Endian;
 use btfleet_engine::ingest::InputError;
 use btfleet_engine::object::Object;
@@ -43,9 +44,25 @@ pub(crate) struct RelocRow<'a> {
     insn: String,
     file: Option<&'a str>,
     line: Option<u32>,
+    /// Only with '--validate strict': what is wrong with the access to a field that this record stands for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) access_findings: Vec<AccessRow>,
     /// Only where modules disagree: the answer with each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     by_module: Vec<ModuleRow<'a>>,
+}
+
+/// What is wrong with an access to a field.
+#[derive(Serialize)]
+pub(crate) struct AccessRow {
+    code: &'static str,
+    message: String,
+}
+
+impl From<Drift> for AccessRow {
+    fn from(drift: Drift) -> Self {
+        Self { code: drift.rule.name(), message: drift.message }
+    }
 }
 
 /// The answer with just one module loaded.
@@ -124,6 +141,7 @@ impl<'a> RelocRow<'a> {
             insn: hex(answer.insn),
             file: record.file.as_deref(),
             line: record.line,
+            access_findings: Vec::new(),
             by_module: answer.by_module.into_iter().map(ModuleRow::new).collect(),
         }
     }

@@ -8,7 +8,7 @@ use btfleet_engine::dialect::Loader;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::args::{Format, InputArgs, ModulesArg, VerifyArgs};
+use crate::args::{Format, InputArgs, ModulesArg, ValidateArg, VerifyArgs};
 use crate::load;
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, paint, plural};
 use crate::payloads::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
@@ -76,7 +76,8 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
     let inputs = load::parse(&files, &batch);
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, modules.into());
-    let options = Options { modules, respect_autoload, signs: true };
+    let validate = ValidateArg::Libbpf;
+    let options = Options { modules, validate, respect_autoload, signs: true };
     let results = Results::of(&run, &inputs, &batch, options, None)?;
     let statement = Statement::new(&results.manifest, &results.classes, &inputs.kernel_names);
     let recomputed: Value = serde_json::from_slice(&statement.to_json())

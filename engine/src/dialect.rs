@@ -74,6 +74,19 @@ impl fmt::Display for Loader {
     }
 }
 
+/// What is compared before an instruction is patched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Validate {
+    /// What the loader compares: with libbpf, the values that a compiler has no choice about.
+    #[default]
+    Loader,
+    /// That, and of each access to a bitfield whether its values together read the field's bits: by what they mean, as
+    /// there are many ways to read the same.
+    Strict,
+    /// Nothing. A loader that compares would give up where this goes on.
+    Off,
+}
+
 /// A release of Linux, ordered as they came out within a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Release {
@@ -415,6 +428,14 @@ impl Rules {
         patching: Patching::EbpfGo,
         ..Self::LIBBPF
     };
+
+    /// The same, with nothing compared if `validate` says so.
+    pub(crate) fn validating(self, validate: Validate) -> Self {
+        match validate {
+            Validate::Loader | Validate::Strict => self,
+            Validate::Off => Self { validates: false, validates_ids: false, ..self },
+        }
+    }
 
     /// Those of `loader` on a kernel with pointers of `pointer_size` bytes, 4 or 8.
     ///

@@ -56,6 +56,7 @@
 //! * [`fleet`]: the kernels of a run: candidates of a root on all of them.
 //! * [`patch`]: a decided relocation to instruction bytes.
 //! * [`resolve`]: one query on one type, and the fold of an object's records.
+//! * [`bitfield`]: which bits a field has, and which a program reads.
 //! * [`reach`]: which instructions can be reached once the values are known.
 //! * [`batch`]: many objects on many kernels, in parallel.
 //! * [`depend`]: what programs need beside CO-RE: attach targets, symbols, structs to implement.
@@ -71,6 +72,7 @@
 //! The libbpf whose answers are modelled is named by [`MODELS`].
 
 pub mod batch;
+pub mod bitfield;
 pub mod btf;
 pub mod bytes;
 pub mod depend;

@@ -25,6 +25,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::batch::{Aspect, Folded, Run};
+use crate::drift::{Drift, Strict};
 use crate::error::ResolveError;
 use crate::format::btf_ext::{CORE_LEN_AT, RelocKind};
 use crate::format::insn::INSN_LEN;
@@ -64,31 +65,37 @@ pub struct Patch {
 }
 
 /// A record without an answer that could be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
     /// Number of the record in [`Object::relocs`].
     pub reloc: usize,
-    /// libbpf's error, which ends the load; `None` if the answer depends on which module is loaded.
+    /// libbpf's error, which ends the load; `None` if the answer depends on which module is loaded, or is not wanted.
     pub fatal: Option<ResolveError>,
+    /// Why its answer is not wanted where bitfields are judged by their bits.
+    pub drift: Option<Drift>,
 }
 
 impl Unanswered {
     fn new(reloc: usize, outcome: &Outcome) -> Option<Self> {
         match outcome {
-            Outcome::Fatal(error) => Some(Self { reloc, fatal: Some(*error) }),
-            Outcome::ModuleDependent(_) => Some(Self { reloc, fatal: None }),
+            Outcome::Fatal(error) => Some(Self { reloc, fatal: Some(*error), drift: None }),
+            Outcome::ModuleDependent(_) => Some(Self { reloc, fatal: None, drift: None }),
             Outcome::Decided(_) | Outcome::Skipped => None,
         }
     }
 
     /// Stable code.
     pub fn code(&self) -> &'static str {
-        self.fatal.map_or(Code::ModuleDependent.name(), |error| error.code())
+        match (&self.fatal, &self.drift) {
+            (Some(error), _) => error.code(),
+            (None, Some(drift)) => drift.rule.name(),
+            (None, None) => Code::ModuleDependent.name(),
+        }
     }
 }
 
 /// Why there is no relocated file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// A record of a program that cannot be left, or one for which libbpf does not even look for a program.
     Record(Unanswered),
@@ -119,15 +126,16 @@ pub fn plan(run: &Run<'_>, number: usize, optional: Optional) -> Vec<Planned> {
     if optional == Optional::Leave {
         left.extend(object.relocs().iter().filter_map(|it| optional_program(object, it)));
     }
+    let strict = Strict::of(run, object, number);
     let mut done = Vec::new();
     let mut pending =
         vec![Pending { kernels: (0..run.kernel_count()).collect(), left, obstacles: Vec::new() }];
     while let Some(Pending { kernels, left, obstacles }) = pending.pop() {
         let is_active = |reloc: &Reloc<'_>| reloc.program.is_none_or(|it| !left.contains(&it));
         let folded = run.fold(number, is_active);
-        for kernels in alike(&folded, &kernels) {
+        for (kernels, misread) in alike(&folded, &kernels, strict.as_ref()) {
             let outcomes = kernels.first().map(|it| folded.on(*it)).unwrap_or_default();
-            let plan = match judge(object, &outcomes) {
+            let plan = match judge(object, &outcomes, &misread) {
                 _ if object.shares_bytes() && !object.relocs().is_empty() => Err(Obstacle::SharedBytes),
                 Judged::Lasting(obstacle) => Err(Obstacle::Record(obstacle)),
                 Judged::Done => Ok(Plan {
@@ -165,16 +173,36 @@ fn optional_program(object: &Object<'_>, reloc: &Reloc<'_>) -> Option<usize> {
     reloc.program.filter(|&it| object.programs().get(it).is_some_and(|program| !program.autoload))
 }
 
+/// Records whose answers are not wanted: the first one that says so of each access.
+type Misread = Vec<Unanswered>;
+
 /// The kernels of `kernels` on which the object comes out the same, by the first of them.
-fn alike(folded: &Folded<'_>, kernels: &[usize]) -> Vec<Vec<usize>> {
+fn alike(
+    folded: &Folded<'_>,
+    kernels: &[usize],
+    strict: Option<&Strict<'_, '_>>,
+) -> Vec<(Vec<usize>, Misread)> {
     let classes = folded.classes(Aspect::Effect);
-    let mut by_class: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    let mut by_class: BTreeMap<u32, Vec<(Vec<usize>, Misread)>> = BTreeMap::new();
     for &kernel in kernels {
-        if let Some(class) = classes.of.get(kernel).copied().flatten() {
-            by_class.entry(class).or_default().push(kernel);
+        let Some(class) = classes.of.get(kernel).copied().flatten() else { continue };
+        // The same bytes may read a field on one kernel and something else on another.
+        let misread = strict.map(|it| misread(it, folded, kernel)).unwrap_or_default();
+        let of_class = by_class.entry(class).or_default();
+        match of_class.iter_mut().find(|it| it.1 == misread) {
+            Some((kernels, _)) => kernels.push(kernel),
+            None => of_class.push((vec![kernel], misread)),
         }
     }
-    by_class.into_values().collect()
+    by_class.into_values().flatten().collect()
+}
+
+fn misread(strict: &Strict<'_, '_>, folded: &Folded<'_>, kernel: usize) -> Misread {
+    let of_record = |&reloc: &usize| {
+        let drifts = strict.drifts(reloc, &|record| folded.outcome(record, kernel), kernel);
+        Some(Unanswered { reloc, fatal: None, drift: Some(drifts.into_iter().next()?) })
+    };
+    strict.records().iter().filter_map(of_record).collect()
 }
 
 enum Judged {
@@ -186,10 +214,11 @@ enum Judged {
     Lasting(Unanswered),
 }
 
-fn judge(object: &Object<'_>, outcomes: &[&Outcome]) -> Judged {
+fn judge(object: &Object<'_>, outcomes: &[&Outcome], misread: &[Unanswered]) -> Judged {
     let (mut more, mut lasting) = (BTreeMap::new(), None);
     for (number, (reloc, outcome)) in object.relocs().iter().zip(outcomes).enumerate() {
-        let Some(obstacle) = Unanswered::new(number, outcome) else { continue };
+        let misread = misread.iter().find(|it| it.reloc == number);
+        let Some(obstacle) = Unanswered::new(number, outcome).or(misread.cloned()) else { continue };
         match optional_program(object, reloc).filter(|_| reloc.placement_error().is_none()) {
             Some(program) => {
                 more.entry(program).or_insert(obstacle);

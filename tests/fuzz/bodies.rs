@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 
-use btfleet_engine::batch::{Run, outcomes as resolve_pair};
+use btfleet_engine::batch::{Batch, Run, outcomes as resolve_pair};
 use btfleet_engine::btf::{Btf, NameHash, RootIndex, TypeId, essential_name, relocate_distilled};
-use btfleet_engine::dialect::{Loader, Release};
+use btfleet_engine::dialect::{Loader, Release, Validate};
 use btfleet_engine::explain::explain;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::Endian;
@@ -282,7 +282,9 @@ fn fold(object: &Object<'_>, kernel: &Kernel<'_>) {
             continue;
         }
         for modules in [Modules::All, Modules::Each] {
-            let run = Run::of_pair(loader, object, kernel, modules);
+            let (objects, kernels) = (std::slice::from_ref(object), std::slice::from_ref(kernel));
+            let batch = Batch::SEQUENTIAL;
+            let run = Run::validating(&batch, objects, kernels, &[loader], modules, Validate::Strict);
             let verdicts = check(&run, None, &World::default(), 0);
             // Nothing is said of kernels of another byte order, nor of those that relocate nothing.
             let verdicts = verdicts.on(0).unwrap_or_default().to_vec();

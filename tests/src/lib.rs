@@ -1,11 +1,13 @@
 //! Support of the differential, conformance and command line tests; nothing here depends on the engine.
 //!
 //! * [`build`]: BTF and BPF objects from a few lines of Rust, either byte order.
+//! * [`bits`]: what it means to read a field, bit by bit.
 //! * [`oracle`]: libbpf itself as the judge, in a child process.
 //! * [`kernel`]: the running kernel as the judge of its own relocation.
 //! * [`loading`]: libbpf loading programs into the running kernel, in a child process.
 //! * [`generator`]: seeded random cases for both.
 
+pub mod bits;
 pub mod build;
 pub mod generator;
 pub mod kernel;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use btfleet_engine::batch::{Batch, Folded, Run};
+use btfleet_engine::dialect::Validate;
 use btfleet_engine::embed::Loaders;
 use btfleet_engine::ingest::facts_of;
 use btfleet_engine::kernel::Kernel;
@@ -68,8 +69,10 @@ pub(super) fn run<'a>(
     batch: &Batch,
     loaders: &Loaders,
     modules: btfleet_engine::fleet::Modules,
+    validate: Validate,
 ) -> Run<'a> {
-    Run::new(batch, std::slice::from_ref(object), &inputs.kernels, loaders.by_kernel(), modules)
+    let objects = std::slice::from_ref(object);
+    Run::validating(batch, objects, &inputs.kernels, loaders.by_kernel(), modules, validate)
 }
 
 fn stretches(series: &Series, folded: &Folded<'_>, record: usize) -> Vec<Stretch> {

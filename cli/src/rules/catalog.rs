@@ -673,6 +673,27 @@ pub(super) const CATALOG: &[Rule] = &[
         "Compare with bpf_core_enum_value(enum …, NAME).",
     ),
     rule(
+        Drift,
+        "bitfield-mismatch",
+        "The values in the instructions of an access to a field do not read that field of the object's own type. Only with '--validate strict'.",
+        "It passes, as the loader writes other values; but object and BTF do not belong together.",
+        "Compile the object again: it was edited after compilation, or the compiler is wrong.",
+    ),
+    rule(
+        Drift,
+        "bitfield-misread",
+        "The values that the loader writes for an access to a field do not read the kernel's field. Only with '--validate strict'.",
+        "It passes; other bits are read.",
+        "Use a loader that widens its loads for bitfields; with libbpf, look at the kernel's BTF.",
+    ),
+    rule(
+        Drift,
+        "bitfield-incomplete",
+        "A field is read by its shifts, and offset, size, one of the shifts or a sign that changes is not asked for. Only with '--validate strict'.",
+        "It passes; what is not asked for stays as it was compiled.",
+        "Read it with BPF_CORE_READ_BITFIELD() or BPF_CORE_READ_BITFIELD_PROBED(), which ask for all of it.",
+    ),
+    rule(
         Live,
         "instructions-differ",
         "The running kernel's own relocation gives other instructions than btfleet says it does.",

@@ -5,7 +5,7 @@ use super::Batch;
 use super::folded::{Folded, Layout};
 use super::section::Section;
 use crate::btf::TypeId;
-use crate::dialect::{Loader, Rules};
+use crate::dialect::{Loader, Rules, Validate};
 use crate::fleet::{Candidate, Fleet, Modules, Selection, Shape};
 use crate::format::Endian;
 use crate::kernel::Kernel;
@@ -16,6 +16,7 @@ use crate::object::{Object, Reloc};
 pub struct Run<'a> {
     pub(super) objects: &'a [Object<'a>],
     pub(super) modules: Modules,
+    validate: Validate,
     pub(super) sections: Vec<Section<'a>>,
     /// By kernel: its section and its place there; `None` if its loader relocates nothing.
     pub(super) place: Vec<Option<Place>>,
@@ -36,6 +37,18 @@ impl<'a> Run<'a> {
         loaders: &[Loader],
         modules: Modules,
     ) -> Self {
+        Self::validating(batch, objects, kernels, loaders, modules, Validate::Loader)
+    }
+
+    /// The same, where `validate` says what is compared before an instruction is patched.
+    pub fn validating(
+        batch: &Batch,
+        objects: &'a [Object<'a>],
+        kernels: &'a [Kernel<'a>],
+        loaders: &[Loader],
+        modules: Modules,
+        validate: Validate,
+    ) -> Self {
         let mut members: Vec<(Rules, Endian, Vec<&'a Kernel<'a>>, Vec<usize>)> = Vec::new();
         let mut place = Vec::with_capacity(kernels.len());
         for (number, (kernel, &loader)) in kernels.iter().zip(loaders).enumerate() {
@@ -44,7 +57,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             let btf = &kernel.vmlinux.btf;
-            let (rules, endian) = (Rules::of(loader, btf.pointer_size()), btf.endian());
+            let (rules, endian) = (Rules::of(loader, btf.pointer_size()).validating(validate), btf.endian());
             let known = members.iter().position(|it| (it.0, it.1) == (rules, endian));
             let section = known.unwrap_or(members.len());
             match members.get_mut(section) {
@@ -64,7 +77,7 @@ impl<'a> Run<'a> {
                 Section::new(batch, objects, rules, endian, selection, Fleet::new(kernels), numbers)
             })
             .collect();
-        Self { objects, modules, sections, place }
+        Self { objects, modules, validate, sections, place }
     }
 
     /// One object on one kernel.
@@ -81,6 +94,11 @@ impl<'a> Run<'a> {
     /// How modules are looked at.
     pub fn modules(&self) -> Modules {
         self.modules
+    }
+
+    /// What is compared before an instruction is patched.
+    pub fn validate(&self) -> Validate {
+        self.validate
     }
 
     /// The rules that kernel number `kernel` is judged by; `None` if its loader relocates nothing.

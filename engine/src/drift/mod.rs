@@ -5,12 +5,20 @@
 //! its instructions say so plainly; where they do not, nothing is said. A program that asks for the size, the sign or
 //! the existence of a field knows that it may differ, and is left alone.
 //!
+//! [`Strict`] goes further, where that is asked for: it says of every access to a bitfield whether its values together
+//! read the field's bits.
+//!
 //! Not seen: enumerators as constants of which nothing says which enum they are from (arguments of helpers, values that
 //! go through maps); and structs that are read without any record, but for those that arguments point to, which
 //! [`depend`](crate::depend) looks at: BTF does not tell a type that the kernel shares with the program from one that is
 //! its own.
 
+mod accesses;
+mod strict;
 mod uses;
+
+pub use accesses::Accesses;
+pub use strict::Strict;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -35,12 +43,25 @@ pub enum Rule {
     BitfieldNotShifted,
     /// A field is compared with what an enumerator was when the program was compiled.
     EnumValueMoved,
+    /// The values in the instructions do not read the program's own field.
+    BitfieldMismatch,
+    /// The values that are written do not read the kernel's field.
+    BitfieldMisread,
+    /// Not all values that it takes to read a field are relocated.
+    BitfieldIncomplete,
 }
 
 impl Rule {
     /// Every rule, in the order of their declaration.
-    pub const ALL: [Self; 4] =
-        [Self::WidthChanged, Self::SignChanged, Self::BitfieldNotShifted, Self::EnumValueMoved];
+    pub const ALL: [Self; 7] = [
+        Self::WidthChanged,
+        Self::SignChanged,
+        Self::BitfieldNotShifted,
+        Self::EnumValueMoved,
+        Self::BitfieldMismatch,
+        Self::BitfieldMisread,
+        Self::BitfieldIncomplete,
+    ];
 
     /// The rule as reports write it.
     pub fn name(self) -> &'static str {
@@ -49,6 +70,9 @@ impl Rule {
             Self::SignChanged => "sign-changed",
             Self::BitfieldNotShifted => "bitfield-not-shifted",
             Self::EnumValueMoved => "enum-value-moved",
+            Self::BitfieldMismatch => "bitfield-mismatch",
+            Self::BitfieldMisread => "bitfield-misread",
+            Self::BitfieldIncomplete => "bitfield-incomplete",
         }
     }
 }

@@ -148,7 +148,7 @@ impl<'r> RelocatedClass<'r> {
     }
 
     fn plan(&self) -> Result<&'r Plan, ObstacleRow> {
-        self.planned.plan.as_ref().map_err(|obstacle| ObstacleRow::new(self.object, *obstacle))
+        self.planned.plan.as_ref().map_err(|obstacle| ObstacleRow::new(self.object, obstacle))
     }
 
     /// The object's file.
@@ -162,7 +162,7 @@ impl<'r> RelocatedClass<'r> {
     /// Records because of which programs are left as they were in the file.
     pub fn left(&self) -> Vec<ObstacleRow> {
         let obstacles = self.plan().map(|it| it.obstacles.as_slice()).unwrap_or_default();
-        obstacles.iter().map(|it| ObstacleRow::of_record(self.object, *it)).collect()
+        obstacles.iter().map(|it| ObstacleRow::of_record(self.object, it)).collect()
     }
 
     /// Modules that values are from on kernel number `kernel`, one of the class.
@@ -198,6 +198,6 @@ impl<'r> RelocatedClass<'r> {
     /// As [`Self::file`]; and if fields cannot tell what changes.
     pub fn patch_lists(&self) -> Result<Vec<PatchList>, ObstacleRow> {
         let plan = self.plan()?;
-        lists(self.object, &plan.patch).ok_or_else(|| ObstacleRow::new(self.object, Obstacle::SharedBytes))
+        lists(self.object, &plan.patch).ok_or_else(|| ObstacleRow::new(self.object, &Obstacle::SharedBytes))
     }
 }

@@ -9,7 +9,7 @@ use super::reaching::Reaching;
 use super::verdict::{Effect, Finding, ProgramVerdict, Verdict};
 use crate::batch::{Folded, Run};
 use crate::btf::TypeId;
-use crate::drift::{Drift, Watch};
+use crate::drift::{Drift, Strict, Watch};
 use crate::object::Object;
 use crate::resolve::{Decision, Outcome};
 
@@ -24,6 +24,10 @@ pub(super) struct Drifting<'a, 'r> {
     number: usize,
     watch: Watch<'a, 'r>,
     known: RefCell<HashMap<Key, Option<Drift>>>,
+    /// Where bitfields are judged by their bits.
+    strict: Option<Strict<'a, 'r>>,
+    /// Numbers of the records that something can be said of, ascending.
+    records: Vec<usize>,
 }
 
 /// What may drift, if paths lead there.
@@ -37,19 +41,25 @@ pub(super) struct Suspects {
 
 impl<'a, 'r> Drifting<'a, 'r> {
     pub(super) fn of(run: &'a Run<'r>, object: &'a Object<'r>, number: usize) -> Self {
-        Self { run, object, number, watch: Watch::new(object), known: RefCell::default() }
+        let watch = Watch::new(object);
+        let strict = Strict::of(run, object, number);
+        let mut records = watch.records();
+        if let Some(strict) = &strict {
+            records.extend(strict.records());
+            records.sort_unstable();
+            records.dedup();
+        }
+        Self { run, object, number, watch, known: RefCell::default(), strict, records }
     }
 
     /// Looks for drifts on any kernel.
     pub(super) fn look(&self, folded: &Folded<'_>) -> Suspects {
-        let records = self.watch.records();
-        let drifts = |record: usize, kernel: usize| match folded.outcome(record, kernel) {
-            Some(Outcome::Decided(decision)) => self.drift(record, decision, kernel).is_some(),
-            _ => false,
+        let drifts = |record: usize, kernel: usize| {
+            !self.drifts(record, &|record| folded.outcome(record, kernel), kernel).is_empty()
         };
         let mut is_drifting = vec![false; self.run.kernel_count()];
         let mut drifting = Vec::new();
-        for &record in &records {
+        for &record in &self.records {
             let mut drifts_somewhere = false;
             for (kernel, is_drifting) in is_drifting.iter_mut().enumerate() {
                 if drifts(record, kernel) {
@@ -124,14 +134,39 @@ impl<'a, 'r> Drifting<'a, 'r> {
         outcomes: &[&Outcome],
         kernel: usize,
     ) -> Vec<(usize, Drift)> {
-        let of_record = |record: usize| {
-            let record = Some(record).filter(|it| self.is_in(*it, linked))?;
-            let Outcome::Decided(decision) = outcomes.get(record)? else { return None };
-            let drift = self.drift(record, decision, kernel)?;
+        let of_record = |record: &usize| {
+            let mut drifts = match self.is_in(*record, linked) {
+                true => self.drifts(*record, &|record| outcomes.get(record).copied(), kernel),
+                false => Vec::new(),
+            };
             // Programs choose between forms of a read by release.
-            reaching.is_live(program, record, outcomes, kernel).then_some((record, drift))
+            if !drifts.is_empty() && !reaching.is_live(program, *record, outcomes, kernel) {
+                drifts.clear();
+            }
+            drifts.into_iter().map(|it| (*record, it)).collect::<Vec<_>>()
         };
-        self.watch.records().into_iter().filter_map(of_record).collect()
+        self.records.iter().flat_map(of_record).collect()
+    }
+
+    /// What is read as something else by a record, or the access that it stands for.
+    fn drifts<'o>(
+        &self,
+        record: usize,
+        outcome_of: &dyn Fn(usize) -> Option<&'o Outcome>,
+        kernel: usize,
+    ) -> Vec<Drift> {
+        let drift = match outcome_of(record) {
+            Some(Outcome::Decided(decision)) => self.drift(record, decision, kernel),
+            _ => None,
+        };
+        let strict = self.strict.as_ref();
+        let mut drifts = strict.map(|it| it.drifts(record, outcome_of, kernel)).unwrap_or_default();
+        // Both may say of a bitfield that it is read without its shifts.
+        if let Some(drift) = drift {
+            drifts.retain(|it| it.rule != drift.rule);
+            drifts.insert(0, drift);
+        }
+        drifts
     }
 
     fn drift(&self, record: usize, decision: &Decision, kernel: usize) -> Option<Drift> {

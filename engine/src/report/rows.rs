@@ -331,7 +331,7 @@ impl<'a> VerdictRow<'a> {
 
 impl ObstacleRow {
     /// Why there is no file of `object`.
-    pub fn new(object: &Object<'_>, obstacle: Obstacle) -> Self {
+    pub fn new(object: &Object<'_>, obstacle: &Obstacle) -> Self {
         match obstacle {
             Obstacle::Record(unanswered) => Self::of_record(object, unanswered),
             Obstacle::SharedBytes => Self::of_pair("shared-bytes", SHARED_BYTES),
@@ -345,12 +345,13 @@ impl ObstacleRow {
     }
 
     /// A record without an answer.
-    pub fn of_record(object: &Object<'_>, unanswered: Unanswered) -> Self {
+    pub fn of_record(object: &Object<'_>, unanswered: &Unanswered) -> Self {
         let reloc = object.relocs().get(unanswered.reloc);
         let path = reloc.map(|it| object.path(it)).unwrap_or_default();
-        let why = match unanswered.fatal {
-            Some(error) => error.to_string(),
-            None => "modules give different answers".into(),
+        let why = match (unanswered.fatal, &unanswered.drift) {
+            (Some(error), _) => error.to_string(),
+            (None, Some(drift)) => drift.message.clone(),
+            (None, None) => "modules give different answers".into(),
         };
         Self {
             code: unanswered.code(),
