@@ -172,6 +172,10 @@ pub(crate) struct MinBtfArgs {
     /// Directory for the files and their manifest.json; what an earlier run wrote there is replaced.
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
+    /// Keep what programs attach to and link with as well: functions and their prototypes, tracepoints, variables, structs
+    /// of functions.
+    #[arg(long)]
+    pub(crate) with_symbols: bool,
     /// Compress every file.
     #[arg(long)]
     pub(crate) zstd: bool,

@@ -1,14 +1,17 @@
 //! `btfleet min-btf`: as much of each kernel's BTF as some objects need, a tree of files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use btfleet_engine::MODELS;
 use btfleet_engine::batch::{Batch, distinct_questions};
+use btfleet_engine::depend::{Need, needs};
 use btfleet_engine::format::Endian;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::minimal::{Minimal, minimal};
+use btfleet_engine::object::Object;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -73,16 +76,25 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     let inputs = files.parse(&batch);
     let questions =
         [Endian::Little, Endian::Big].map(|endian| distinct_questions(&batch, &inputs.objects, endian));
-    let minimals = batch.map(&inputs.kernels, |kernel| {
-        let [little, big] = &questions;
-        let of_kernel = if kernel.vmlinux.btf.endian() == Endian::Little { little } else { big };
-        minimal(kernel, of_kernel)
+    let needs = [Endian::Little, Endian::Big].map(|endian| match args.with_symbols {
+        true => distinct_needs(&batch, &inputs.objects, endian),
+        false => Vec::new(),
     });
+    let minimals = batch.map(&inputs.kernels, |kernel| {
+        let ([little, big], [little_needs, big_needs]) = (&questions, &needs);
+        match kernel.vmlinux.btf.endian() {
+            Endian::Little => minimal(kernel, little, little_needs),
+            Endian::Big => minimal(kernel, big, big_needs),
+        }
+    });
+    inputs.check_packs()?;
     let mut tree = Tree { zstd: args.zstd, files: BTreeMap::new() };
     let mut kernels = Vec::new();
-    for ((&name, kernel), minimal) in inputs.kernel_names.iter().zip(&inputs.kernels).zip(&minimals) {
+    let places = places(&args.inputs.kernels, &inputs);
+    let all = inputs.kernel_names.iter().zip(&inputs.kernels).zip(&places);
+    for (((&name, kernel), place), minimal) in all.zip(&minimals) {
         kernels.push(match minimal {
-            Ok(minimal) => tree.add(&args.inputs.kernels, name, kernel, minimal)?,
+            Ok(minimal) => tree.add(place, name, kernel, minimal)?,
             Err(error) => {
                 message(&format!("btfleet: {name}: {error}"));
                 KernelEntry {
@@ -117,6 +129,14 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     Ok(if complete { Exit::Fine } else { Exit::NotJudged })
 }
 
+/// The distinct needs of those of `objects` that are of byte order `endian`.
+fn distinct_needs<'a>(batch: &Batch, objects: &[Object<'a>], endian: Endian) -> Vec<Need<'a>> {
+    let of_object = batch.map(objects, |it| if it.endian() == endian { needs(it) } else { Vec::new() });
+    let mut seen = HashSet::new();
+    let all = of_object.into_iter().flatten().map(|it| it.need);
+    all.filter(|it| seen.insert(it.clone())).collect()
+}
+
 fn objects<'a>(inputs: &'a Inputs<'_>) -> Vec<ObjectEntry<'a>> {
     let objects = inputs.object_names.iter().zip(&inputs.object_files);
     objects.map(|(path, file)| ObjectEntry { path, sha256: hex(&Sha256::digest(&file.data)) }).collect()
@@ -131,12 +151,11 @@ struct Tree {
 impl Tree {
     fn add<'a>(
         &mut self,
-        args: &[OsString],
+        place: &str,
         name: &'a str,
         kernel: &'a Kernel<'_>,
         minimal: &Minimal,
     ) -> Result<KernelEntry<'a>, Failure> {
-        let place = place(args, name, !kernel.modules.is_empty());
         let ending = if self.zstd { ".zst" } else { "" };
         if kernel.modules.is_empty() {
             let vmlinux = Some(self.file(format!("{place}.btf{ending}"), &minimal.vmlinux)?);
@@ -169,21 +188,42 @@ impl Tree {
     }
 }
 
-/// Where a kernel goes, without an ending: its path below the directory that was given, else its name.
-fn place(args: &[OsString], name: &str, has_modules: bool) -> String {
-    // A kernel with modules that were given one by one.
-    let own = match name.split_once(',') {
-        Some((own, _)) if has_modules && !Path::new(name).exists() => own,
-        _ => name,
+/// Where kernels go, without an ending: each to its path below the directory that was given, else to its name. Those of
+/// a pack go to the paths that they were added under, as far as these differ.
+fn places(args: &[OsString], inputs: &Inputs<'_>) -> Vec<String> {
+    let named = || inputs.kernel_names.iter().zip(&inputs.kernels);
+    let own = |name: &str, kernel: &Kernel<'_>| {
+        // A kernel with modules that were given one by one.
+        match name.split_once(',') {
+            Some((own, _)) if !kernel.modules.is_empty() && !Path::new(name).exists() => PathBuf::from(own),
+            _ => PathBuf::from(name),
+        }
     };
-    let below =
-        |dir: &OsString| Path::new(own).strip_prefix(dir).ok().filter(|it| it.components().count() > 0);
-    let below = args.iter().filter_map(below).min_by_key(|it| it.components().count());
-    let place = below.or_else(|| Path::new(own).file_name().map(Path::new)).unwrap_or(Path::new("kernel"));
-    let names = place.components().filter(|it| matches!(it, Component::Normal(_)));
-    let place = names.collect::<PathBuf>().to_string_lossy().into_owned();
-    let place = place.strip_suffix(".zst").unwrap_or(&place);
-    place.strip_suffix(".btf").unwrap_or(place).to_owned()
+    let pack = |kernel: &Kernel<'_>| kernel.packed.as_ref().map(|it| Arc::as_ptr(&it.source).cast::<()>());
+    let mut shared: Vec<(_, PathBuf)> = Vec::new();
+    for (name, kernel) in named() {
+        let (Some(pack), path) = (pack(kernel), own(name, kernel)) else { continue };
+        match shared.iter_mut().find(|it| it.0 == pack) {
+            Some((_, shared)) => {
+                let common = shared.components().zip(path.components()).take_while(|(a, b)| a == b);
+                *shared = common.map(|it| it.0).collect();
+            }
+            None => shared.push((pack, path.parent().map(Path::to_owned).unwrap_or_default())),
+        }
+    }
+    let place = |(name, kernel): (&&str, &Kernel<'_>)| {
+        let path = own(name, kernel);
+        let of_pack = pack(kernel).and_then(|pack| shared.iter().find(|it| it.0 == pack)).map(|it| &*it.1);
+        let dirs = of_pack.map_or_else(|| args.iter().map(Path::new).collect(), |it| vec![it]);
+        let below = |dir: &&Path| path.strip_prefix(dir).ok().filter(|it| it.components().count() > 0);
+        let below = dirs.iter().filter_map(below).min_by_key(|it| it.components().count());
+        let place = below.or_else(|| path.file_name().map(Path::new)).unwrap_or(Path::new("kernel"));
+        let names = place.components().filter(|it| matches!(it, Component::Normal(_)));
+        let place = names.collect::<PathBuf>().to_string_lossy().into_owned();
+        let place = place.strip_suffix(".zst").unwrap_or(&place);
+        place.strip_suffix(".btf").unwrap_or(place).to_owned()
+    };
+    named().map(place).collect()
 }
 
 /// Files that a manifest of ours names; `None` if it is not ours.

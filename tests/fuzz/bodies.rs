@@ -8,13 +8,15 @@
 
 use std::sync::Arc;
 
-use btfleet_engine::batch::{Run, outcomes as resolve_pair};
+use btfleet_engine::batch::{Batch, Run, distinct_questions, outcomes as resolve_pair};
 use btfleet_engine::btf::{Btf, NameHash, RootIndex, TypeId, essential_name, relocate_distilled};
+use btfleet_engine::depend::needs;
 use btfleet_engine::dialect::{Loader, Release};
 use btfleet_engine::explain::explain;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::Endian;
 use btfleet_engine::kernel::Kernel;
+use btfleet_engine::minimal::minimal;
 use btfleet_engine::object::Object;
 use btfleet_engine::relocate::{Optional, instructions, plan};
 use btfleet_engine::report::{World, check};
@@ -216,6 +218,26 @@ fn resolve(data: &[u8]) {
     let Some((object, btfs)) = inputs(data) else { return };
     let (Ok(object), Some(kernel)) = (Object::parse(object), kernel(btfs)) else { return };
     fold(&object, &kernel);
+    reduce(&object, &kernel);
+}
+
+/// Keeps what an object needs of a kernel: that is BTF, and gives as many outcomes.
+fn reduce(object: &Object<'_>, kernel: &Kernel<'_>) {
+    let questions =
+        distinct_questions(&Batch::SEQUENTIAL, std::slice::from_ref(object), kernel.vmlinux.btf.endian());
+    let needs: Vec<_> = needs(object).into_iter().map(|it| it.need).collect();
+    for needs in [&[][..], &needs] {
+        let Ok(small) = minimal(kernel, &questions, needs) else { continue };
+        let mut reduced = Kernel::parse(&small.vmlinux).expect("BTF");
+        walk(&reduced.vmlinux.btf);
+        for (number, module) in &small.modules {
+            assert!(kernel.modules.get(*number).is_some());
+            reduced.add_module(number.to_string(), module).expect("a module's BTF");
+        }
+        reduced.modules.iter().for_each(|it| walk(&it.indexed.btf));
+        let count = |kernel| resolve_pair(Loader::Libbpf, object, kernel, Modules::All, |_| true).len();
+        assert_eq!(count(kernel), count(&reduced));
+    }
 }
 
 /// Folds an object over a kernel by every loader's rules, judges it and explains some records.
