@@ -12,8 +12,8 @@
 //!   of that.
 //! * Modules come out as split BTF on the minimal BTF of vmlinux, those that are not needed not at all.
 //!
-//! What can differ are type ids, and what libbpf computes from one: `TYPE_ID_TARGET`, and bitfields whose base type is no
-//! number, which only broken BTF has.
+//! What can differ are type ids, and what libbpf computes from one: `TYPE_ID_TARGET`, also whether types of two modules
+//! happen to have the same; and bitfields whose base type is no number, which only broken BTF has.
 
 mod emit;
 mod mark;
