@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use btfleet_engine::MODELS;
-use btfleet_engine::batch::{Batch, distinct_questions};
+use btfleet_engine::batch::{Batch, Questions};
 use btfleet_engine::depend::{Need, needs};
+use btfleet_engine::dialect::{Loader, Rules};
 use btfleet_engine::format::Endian;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::minimal::{Minimal, minimal};
@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::args::MinBtfArgs;
 use crate::load::{Files, Inputs};
+use crate::loader::Loaders;
 use crate::manifest::InputEntry;
 use crate::output::{BAD, DIM, Exit, Failure, Output, message, paint, plural};
 use crate::outtree;
@@ -32,7 +33,7 @@ const ZSTD_LEVEL: i32 = 19;
 struct Manifest<'a> {
     v: u32,
     t: &'static str,
-    models: &'static str,
+    models: &'a str,
     complete: bool,
     objects: Vec<ObjectEntry<'a>>,
     kernels: Vec<KernelEntry<'a>>,
@@ -74,19 +75,8 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = Files::read(&args.inputs, &batch)?;
     let inputs = files.parse(&batch);
-    let questions =
-        [Endian::Little, Endian::Big].map(|endian| distinct_questions(&batch, &inputs.objects, endian));
-    let needs = [Endian::Little, Endian::Big].map(|endian| match args.with_symbols {
-        true => distinct_needs(&batch, &inputs.objects, endian),
-        false => Vec::new(),
-    });
-    let minimals = batch.map(&inputs.kernels, |kernel| {
-        let ([little, big], [little_needs, big_needs]) = (&questions, &needs);
-        match kernel.vmlinux.btf.endian() {
-            Endian::Little => minimal(kernel, little, little_needs),
-            Endian::Big => minimal(kernel, big, big_needs),
-        }
-    });
+    let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
+    let minimals = minimals(&batch, &inputs, &loaders, args.with_symbols);
     inputs.check_packs()?;
     let mut tree = Tree { zstd: args.zstd, files: BTreeMap::new() };
     let mut kernels = Vec::new();
@@ -97,12 +87,7 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
             Ok(minimal) => tree.add(place, name, kernel, minimal)?,
             Err(error) => {
                 message(&format!("btfleet: {name}: {error}"));
-                KernelEntry {
-                    kernel: name,
-                    vmlinux: None,
-                    modules: Vec::new(),
-                    message: Some(error.to_string()),
-                }
+                KernelEntry { kernel: name, vmlinux: None, modules: Vec::new(), message: Some(error.clone()) }
             }
         });
     }
@@ -110,7 +95,7 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     let manifest = Manifest {
         v: 1,
         t: KIND,
-        models: MODELS,
+        models: loaders.models(),
         complete,
         objects: objects(&inputs),
         kernels,
@@ -127,6 +112,47 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     outtree::write(&batch, &args.output, &tree.files, &json, files_of_manifest)?;
     summary(args, &manifest)?;
     Ok(if complete { Exit::Fine } else { Exit::NotJudged })
+}
+
+/// What is kept of every kernel, or why it is not.
+fn minimals(
+    batch: &Batch,
+    inputs: &Inputs<'_>,
+    loaders: &Loaders,
+    with_symbols: bool,
+) -> Vec<Result<Minimal, String>> {
+    // Kernels that are asked the same, by the same rules.
+    let mut groups: Vec<(Loader, Rules, Endian)> = Vec::new();
+    let group_of: Vec<usize> = (0..)
+        .zip(&inputs.kernels)
+        .map(|(number, kernel)| {
+            let (loader, btf) = (loaders.of(number), &kernel.vmlinux.btf);
+            let group = (loader, Rules::of(loader, btf.pointer_size()), btf.endian());
+            groups.iter().position(|it| *it == group).unwrap_or_else(|| {
+                groups.push(group);
+                groups.len() - 1
+            })
+        })
+        .collect();
+    let read: Vec<_> =
+        groups.iter().map(|(_, rules, _)| Questions::new(batch, &inputs.objects, rules)).collect();
+    let asked: Vec<_> = groups
+        .iter()
+        .zip(&read)
+        .map(|((loader, _, endian), questions)| {
+            let needs =
+                if with_symbols { distinct_needs(batch, &inputs.objects, *endian) } else { Vec::new() };
+            (*loader, questions.distinct(batch, *endian), needs)
+        })
+        .collect();
+    let kernels: Vec<_> = inputs.kernels.iter().zip(group_of).collect();
+    batch.map(&kernels, |(kernel, group)| {
+        let (loader, questions, needs) = asked.get(*group).ok_or("it was not asked anything")?;
+        match loader.unsupported() {
+            Some(why) => Err(why.to_owned()),
+            None => minimal(kernel, *loader, questions, needs).map_err(|error| error.to_string()),
+        }
+    })
 }
 
 /// The distinct needs of those of `objects` that are of byte order `endian`.

@@ -8,10 +8,10 @@
 
 use std::sync::Arc;
 
-use btfleet_engine::batch::{Batch, Run, distinct_questions, outcomes as resolve_pair};
+use btfleet_engine::batch::{Batch, Questions, Run, outcomes as resolve_pair};
 use btfleet_engine::btf::{Btf, NameHash, RootIndex, TypeId, essential_name, relocate_distilled};
 use btfleet_engine::depend::needs;
-use btfleet_engine::dialect::{Loader, Release};
+use btfleet_engine::dialect::{Loader, Release, Rules};
 use btfleet_engine::explain::explain;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::Endian;
@@ -223,11 +223,17 @@ fn resolve(data: &[u8]) {
 
 /// Keeps what an object needs of a kernel: that is BTF, and gives as many outcomes.
 fn reduce(object: &Object<'_>, kernel: &Kernel<'_>) {
-    let questions =
-        distinct_questions(&Batch::SEQUENTIAL, std::slice::from_ref(object), kernel.vmlinux.btf.endian());
+    let objects = std::slice::from_ref(object);
     let needs: Vec<_> = needs(object).into_iter().map(|it| it.need).collect();
-    for needs in [&[][..], &needs] {
-        let Ok(small) = minimal(kernel, &questions, needs) else { continue };
+    for (loader, needs) in [
+        (Loader::Libbpf, &[][..]),
+        (Loader::Kernel(Release { major: 6, minor: 12, patch: 0 }), &[]),
+        (Loader::Aya, &needs),
+    ] {
+        let btf = &kernel.vmlinux.btf;
+        let questions = Questions::new(&Batch::SEQUENTIAL, objects, &Rules::of(loader, btf.pointer_size()));
+        let questions = questions.distinct(&Batch::SEQUENTIAL, btf.endian());
+        let Ok(small) = minimal(kernel, loader, &questions, needs) else { continue };
         let mut reduced = Kernel::parse(&small.vmlinux).expect("BTF");
         walk(&reduced.vmlinux.btf);
         for (number, module) in &small.modules {
@@ -235,7 +241,7 @@ fn reduce(object: &Object<'_>, kernel: &Kernel<'_>) {
             reduced.add_module(number.to_string(), module).expect("a module's BTF");
         }
         reduced.modules.iter().for_each(|it| walk(&it.indexed.btf));
-        let count = |kernel| resolve_pair(Loader::Libbpf, object, kernel, Modules::All, |_| true).len();
+        let count = |kernel| resolve_pair(loader, object, kernel, Modules::All, |_| true).len();
         assert_eq!(count(kernel), count(&reduced));
     }
 }

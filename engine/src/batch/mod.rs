@@ -16,7 +16,7 @@ mod section;
 
 pub use classes::{Aspect, Classes};
 pub use folded::Folded;
-pub use questions::{AskedOfRoot, distinct_questions};
+pub use questions::{AskedOfRoot, Questions};
 pub use run::Run;
 
 use std::path::PathBuf;

@@ -196,6 +196,8 @@ impl<'k, 'data> Marks<'k, 'data> {
     }
 
     fn field(&mut self, unit: usize, btf: &Btf<'_>, root: TypeId, steps: &[Step<'_>]) {
+        let first = steps.iter().position(|it| !matches!(it, Step::Is(_)));
+        let is_root = |depth| first == Some(depth);
         let mut met = HashSet::new();
         let mut pending = vec![(root, 0)];
         while let Some((id, depth)) = pending.pop() {
@@ -203,10 +205,9 @@ impl<'k, 'data> Marks<'k, 'data> {
             let Some(step) = steps.get(depth).filter(|_| met.insert((id, depth))) else { continue };
             match *step {
                 // The root already stands for the element that the first index selects.
-                Step::Index(_) if depth == 0 => pending.push((id, 1)),
+                Step::Index(_) if is_root(depth) => pending.push((id, depth + 1)),
                 Step::Index(_) if ty.kind == Kind::Array => pending.push((ty.array().elem, depth + 1)),
                 Step::Index(_) => {}
-                // libbpf asks nothing like that.
                 Step::Is(_) => pending.push((id, depth + 1)),
                 Step::Member { name, .. } => {
                     let mut search = Search { name, has: HashMap::new(), hits: Vec::new() };
@@ -234,19 +235,20 @@ impl<'k, 'data> Marks<'k, 'data> {
         let Some(depth) = depth.checked_sub(1) else { return false };
         let mut has = false;
         for (index, member) in (0..).zip(ty.members()) {
-            let is_anonymous = btf.is_anonymous(member.name_off);
-            let is_hit = if is_anonymous {
-                let inner = btf.skip_mods_and_typedefs(member.type_id);
-                inner.is_some_and(|(inner, ty)| self.members(unit, btf, (inner, &ty), search, depth))
-            } else {
-                btf.name_is(member.name_off, search.name)
+            // Some loaders look for a member without a name.
+            let is_it = btf.name_is(member.name_off, search.name);
+            let inner = match btf.is_anonymous(member.name_off) {
+                true => btf.skip_mods_and_typedefs(member.type_id),
+                false => None,
             };
-            if !is_hit {
+            let is_inside =
+                inner.is_some_and(|(inner, ty)| self.members(unit, btf, (inner, &ty), search, depth));
+            if !is_it && !is_inside {
                 continue;
             }
             has = true;
             self.keep_part(unit, id, index);
-            if is_anonymous {
+            if !is_it {
                 continue;
             }
             search.hits.push(member.type_id);

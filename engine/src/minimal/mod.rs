@@ -1,7 +1,7 @@
 //! As much of a kernel's BTF as some objects need: relocating with it gives what relocating with all of it gives.
 //!
-//! For every question of the objects and every candidate of its root, found matching or not, `mark` notes what libbpf
-//! looks at on the way to its answer, and `emit` writes the types that were marked, with those of their members and
+//! For every question of the objects and every candidate of its root, found matching or not, `mark` notes what the
+//! loader looks at on the way to its answer, and `emit` writes the types that were marked, with those of their members and
 //! enumerators that were: the candidates in their order, and behind them what they need.
 //!
 //! * Candidates of a root stay, in their order. One that lacks a field stays without it: it keeps modules from being
@@ -21,9 +21,9 @@ mod strings;
 mod symbols;
 
 use crate::batch::AskedOfRoot;
-use crate::btf::{Btf, BtfError, LONGS};
+use crate::btf::{Btf, BtfError, LONGS, TypeId};
 use crate::depend::{Need, wants_module};
-use crate::dialect::Rules;
+use crate::dialect::{Kinds, Loader, Rules, Searched};
 use crate::format::btf::Kind;
 use crate::format::btf_ext::RelocKind;
 use crate::kernel::{Indexed, Kernel};
@@ -47,6 +47,9 @@ pub struct Minimal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MinimalError {
+    /// What cilium/ebpf compares behind pointers goes further than what is kept.
+    #[error("for cilium/ebpf it is not known what can be left out")]
+    Loader,
     /// The BTF of vmlinux is itself split on another one.
     #[error("the kernel's BTF is split on another one")]
     Split,
@@ -64,7 +67,8 @@ pub enum MinimalError {
     Unreadable(#[from] BtfError),
 }
 
-/// Reduces the BTF of `kernel` to what `questions` need, those of objects of the kernel's byte order.
+/// Reduces the BTF of `kernel` to what `questions` need, those of objects of the kernel's byte order, read by the rules of
+/// `loader`.
 ///
 /// `needs`: of the same objects, of which the types are kept too that the answers of [`depend`](crate::depend) rest on; none
 /// for CO-RE alone. The result depends on what is asked and not on its order, and not on whether the kernel is from files or
@@ -74,6 +78,7 @@ pub enum MinimalError {
 /// [`MinimalError`].
 pub fn minimal(
     kernel: &Kernel<'_>,
+    loader: Loader,
     questions: &[AskedOfRoot<'_, '_>],
     needs: &[Need<'_>],
 ) -> Result<Minimal, MinimalError> {
@@ -84,8 +89,12 @@ pub fn minimal(
     let units: Vec<&Indexed<'_>> =
         std::iter::once(&kernel.vmlinux).chain(kernel.modules.iter().map(|it| &it.indexed)).collect();
     let mut marks = Marks::new(units.iter().map(|it| &*it.btf).collect());
+    if loader == Loader::EbpfGo {
+        return Err(MinimalError::Loader);
+    }
+    let rules = Rules::of(loader, btf.pointer_size());
     for (root, queries) in questions {
-        if !candidates(&units, root, queries, &mut marks) {
+        if !candidates(&rules, &units, root, queries, &mut marks) {
             declaration(&units, root, &mut marks);
         }
     }
@@ -108,15 +117,15 @@ pub fn minimal(
 
 /// Keeps the candidates for a root. Returns whether there is any.
 fn candidates<'a, 'data>(
+    rules: &Rules,
     units: &[&'a Indexed<'data>],
     root: &Root<'_>,
     queries: &'a [(&Query<'_>, RelocKind)],
     marks: &mut Marks<'a, 'data>,
 ) -> bool {
-    let rules = &Rules::LIBBPF;
     let mut any = false;
     for (unit, indexed) in units.iter().enumerate() {
-        let found = indexed.found(root);
+        let found = candidates_in(rules, indexed, root);
         let fates = found.iter().map(|(_, id)| {
             queries.iter().map(|(query, kind)| Fate::of(rules, query, *kind, &indexed.btf, *id)).collect()
         });
@@ -133,11 +142,19 @@ fn candidates<'a, 'data>(
             marks.candidate(rules, unit, id, queries.iter().map(|it| it.0).zip(fates.iter().copied()));
         }
         // Modules count only where vmlinux has none, matching or not.
-        if any && unit == 0 {
+        if unit == 0
+            && (rules.searched == Searched::Vmlinux || any && rules.searched == Searched::ModulesIfNone)
+        {
             break;
         }
     }
     any
+}
+
+/// Candidates of one unit: the id that each has in the kernel's own BTF, and the one in the unit's.
+fn candidates_in(rules: &Rules, indexed: &Indexed<'_>, root: &Root<'_>) -> Vec<(TypeId, TypeId)> {
+    let takes = |id| rules.kinds != Kinds::Exact || indexed.btf.ty(id).is_some_and(|it| it.kind == root.kind);
+    indexed.found(root).into_iter().filter(|it| takes(it.1)).collect()
 }
 
 /// Keeps a forward declaration of a type that is not there: the reason given for its absence is another one then.

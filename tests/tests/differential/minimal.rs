@@ -3,20 +3,20 @@
 //! `BTFLEET_DIFF_RECORDS` and `BTFLEET_DIFF_SEED` as for random cases.
 #![expect(clippy::print_stderr, reason = "a test says how much it judged")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use btfleet_engine::batch::{Batch, distinct_questions, outcomes};
+use btfleet_engine::batch::{Batch, Questions, outcomes};
 use btfleet_engine::btf::{Btf, TypeId};
 use btfleet_engine::depend::{Severity, answer, needs};
-use btfleet_engine::dialect::Loader;
+use btfleet_engine::dialect::{Loader, Release, Rules};
 use btfleet_engine::fleet::Modules;
-use btfleet_engine::format::Endian;
 use btfleet_engine::format::btf::Kind;
 use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::kernel::{Kernel, PackSource};
 use btfleet_engine::minimal::{Minimal, minimal};
-use btfleet_engine::object::Object;
+use btfleet_engine::object::{Object, Reloc};
 use btfleet_engine::pack::{self, Added, Facts, NewKernel, NewModule, PackFile};
 use btfleet_engine::resolve::{Code, Outcome};
 use btfleet_tests::build::ByteOrder;
@@ -61,8 +61,14 @@ fn oracle_answers(
 }
 
 fn reduce(kernel: &Kernel<'_>, objects: &[Object<'_>]) -> Minimal {
-    let questions = distinct_questions(&Batch::SEQUENTIAL, objects, kernel.vmlinux.btf.endian());
-    minimal(kernel, &questions, &[]).expect("a minimal BTF")
+    reduce_for(Loader::Libbpf, kernel, objects)
+}
+
+fn reduce_for(loader: Loader, kernel: &Kernel<'_>, objects: &[Object<'_>]) -> Minimal {
+    let btf = &kernel.vmlinux.btf;
+    let questions = Questions::new(&Batch::SEQUENTIAL, objects, &Rules::of(loader, btf.pointer_size()));
+    minimal(kernel, loader, &questions.distinct(&Batch::SEQUENTIAL, btf.endian()), &[])
+        .expect("a minimal BTF")
 }
 
 /// What has to be the same: all but the numbers that are ids.
@@ -242,8 +248,6 @@ fn real_objects_come_out_the_same() {
     let files: Vec<_> = paths.iter().step_by(skip).map(|it| fs::read(it).expect("an object")).collect();
     let (parsed, extracted): (Vec<_>, Vec<_>) =
         files.iter().filter_map(|it| Some((Object::parse(it).ok()?, extract(it).ok()?))).unzip();
-    let [little, big] =
-        [Endian::Little, Endian::Big].map(|it| distinct_questions(&Batch::SEQUENTIAL, &parsed, it));
     let mut oracle = oracle();
     let options = Options { log: false, compare_pruning: false };
     let (mut records, mut pairs) = (0, 0);
@@ -269,8 +273,7 @@ fn real_objects_come_out_the_same() {
             records += after.len();
             pairs += 1;
         };
-        let joint = minimal(&whole, if endian == Endian::Little { &little } else { &big }, &[]);
-        let joint = joint.expect("a minimal BTF");
+        let joint = reduce(&whole, &parsed);
         for (number, object) in of_kernel().enumerate() {
             compare(&joint, number, object);
             if all || number % 4 == 0 {
@@ -313,7 +316,7 @@ fn other_needs_are_answered_alike() {
             .filter(|it| it.endian() == whole.vmlinux.btf.endian())
             .flat_map(|it| needs(it).into_iter().map(|it| it.need))
             .collect();
-        let small = minimal(&whole, &[], &wanted).expect("a minimal BTF");
+        let small = minimal(&whole, Loader::Libbpf, &[], &wanted).expect("a minimal BTF");
         // Modules keep the names of their numbers.
         let mut reduced = Kernel::parse(&small.vmlinux).expect("valid BTF");
         for (number, module) in &small.modules {
@@ -330,6 +333,53 @@ fn other_needs_are_answered_alike() {
     }
     eprintln!("{count} answers alike, {met} of them fine");
     assert!(met > 0 && met < count);
+}
+
+/// Check that other loaders too make the same of every record, and for the same reasons, with what is kept for them: of
+/// generated cases and of the samples.
+#[test]
+fn other_loaders_give_the_same_answers() {
+    let release = |text| Loader::Kernel(Release::parse(text).expect("a release"));
+    let loaders = [release("5.17"), release("6.1.0"), release("7.3.4"), Loader::Aya];
+    let (mut count, mut by_ids) = (0, 0);
+    let mut different: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for number in 0..3000 {
+        let order = if number % 3 == 2 { ByteOrder::Big } else { ByteOrder::Little };
+        let case = Case::generate_in(order, 0x10ad << 32 | number);
+        let (target, modules, file) = (case.target_btf(), case.module_btfs(), case.to_object());
+        let (Some(whole), Ok(object)) = (kernel(&target, &modules), Object::parse(&file)) else { continue };
+        let units = std::iter::once(&whole.vmlinux).chain(whole.modules.iter().map(|it| &it.indexed));
+        let is_id = |it: &Reloc<'_>| it.kind == Some(RelocKind::TypeIdTarget);
+        if units.into_iter().any(|it| has_odd_bitfields(&it.btf)) || object.relocs().iter().any(is_id) {
+            by_ids += 1;
+            continue;
+        }
+        for loader in loaders {
+            let small = reduce_for(loader, &whole, std::slice::from_ref(&object));
+            let small_modules: Vec<_> = small.modules.iter().map(|(_, it)| it.clone()).collect();
+            let reduced = kernel(&small.vmlinux, &small_modules).expect("valid BTF");
+            let fold = |kernel| outcomes(loader, &object, kernel, Modules::All, |_| true);
+            for (record, (a, b)) in object.relocs().iter().zip(fold(&whole).iter().zip(&fold(&reduced))) {
+                let kind = record.raw_kind;
+                let [row_a, row_b] = [a, b].map(|it| row(kind, Row::of_outcome(it, order)));
+                let (a, b) = ((row_a, reasons(kind, a)), (row_b, reasons(kind, b)));
+                if a != b {
+                    let text = format!("record #{}:\n{case}\n  {a:?}\n  {b:?}", record.number);
+                    different.entry(loader.to_string()).or_default().push(text);
+                }
+                count += 1;
+            }
+        }
+    }
+    for (loader, texts) in &different {
+        eprintln!(
+            "{loader}: {} different, such as {}",
+            texts.len(),
+            texts.first().map_or("", String::as_str)
+        );
+    }
+    assert!(different.is_empty() && count > 0);
+    eprintln!("{count} outcomes alike; {by_ids} cases left out that ids decide");
 }
 
 /// Check that the samples come out the same on every sample kernel, and that what is left is small and is itself what
