@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Relocate(RelocateArgs),
     /// Compute what 'relocate --sign-manifest' wrote once more, and say what differs.
     VerifyManifest(VerifyArgs),
-    /// Write as much of each kernel's BTF as the objects need: libbpf makes the same of them with that.
+    /// Write as much of each kernel's BTF as the objects need: loaders make the same of them with that.
     MinBtf(MinBtfArgs),
     /// Why a record or a program comes out as it does on one kernel, and what to do about it.
     Explain(ExplainArgs),
@@ -191,6 +191,14 @@ pub(crate) struct MinBtfArgs {
     /// Directory for the files and their manifest.json; what an earlier run wrote there is replaced.
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
+    /// Who relocates with it: 'libbpf'; the 'kernel' itself, with the rules of RELEASE, without one, of the release that each
+    /// kernel's name has; or 'aya'.
+    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya")]
+    pub(crate) loader: LoaderArg,
+    /// Keep what programs attach to and link with as well: functions and their prototypes, tracepoints, variables, structs
+    /// of functions.
+    #[arg(long)]
+    pub(crate) with_symbols: bool,
     /// Compress every file.
     #[arg(long)]
     pub(crate) zstd: bool,

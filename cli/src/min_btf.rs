@@ -1,20 +1,25 @@
 //! `btfleet min-btf`: as much of each kernel's BTF as some objects need, a tree of files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use btfleet_engine::MODELS;
-use btfleet_engine::batch::{Batch, distinct_questions};
+use btfleet_engine::batch::{Batch, Questions};
+use btfleet_engine::depend::{Need, needs};
+use btfleet_engine::dialect::{Loader, Rules};
+use btfleet_engine::embed::Loaders;
 use btfleet_engine::format::Endian;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::minimal::{Minimal, minimal};
+use btfleet_engine::object::Object;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::args::MinBtfArgs;
 use crate::load::{self, Inputs};
+use crate::loader::loaders;
 use crate::manifest::InputEntry;
 use crate::output::{BAD, DIM, Exit, Failure, Output, message, paint, plural};
 use crate::outtree;
@@ -29,7 +34,7 @@ const ZSTD_LEVEL: i32 = 19;
 struct Manifest<'a> {
     v: u32,
     t: &'static str,
-    models: &'static str,
+    models: &'a str,
     complete: bool,
     objects: Vec<ObjectEntry<'a>>,
     kernels: Vec<KernelEntry<'a>>,
@@ -71,26 +76,19 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = load::read(&args.inputs, &batch)?;
     let inputs = load::parse(&files, &batch);
-    let questions =
-        [Endian::Little, Endian::Big].map(|endian| distinct_questions(&batch, &inputs.objects, endian));
-    let minimals = batch.map(&inputs.kernels, |kernel| {
-        let [little, big] = &questions;
-        let of_kernel = if kernel.vmlinux.btf.endian() == Endian::Little { little } else { big };
-        minimal(kernel, of_kernel)
-    });
+    let loaders = loaders(args.loader, &inputs.kernel_names)?;
+    let minimals = minimals(&batch, &inputs, &loaders, args.with_symbols);
+    inputs.check_packs()?;
     let mut tree = Tree { zstd: args.zstd, files: BTreeMap::new() };
     let mut kernels = Vec::new();
-    for ((&name, kernel), minimal) in inputs.kernel_names.iter().zip(&inputs.kernels).zip(&minimals) {
+    let places = places(&args.inputs.kernels, &inputs);
+    let all = inputs.kernel_names.iter().zip(&inputs.kernels).zip(&places);
+    for (((&name, kernel), place), minimal) in all.zip(&minimals) {
         kernels.push(match minimal {
-            Ok(minimal) => tree.add(&args.inputs.kernels, name, kernel, minimal)?,
+            Ok(minimal) => tree.add(place, name, kernel, minimal)?,
             Err(error) => {
                 message(&format!("btfleet: {name}: {error}"));
-                KernelEntry {
-                    kernel: name,
-                    vmlinux: None,
-                    modules: Vec::new(),
-                    message: Some(error.to_string()),
-                }
+                KernelEntry { kernel: name, vmlinux: None, modules: Vec::new(), message: Some(error.clone()) }
             }
         });
     }
@@ -98,7 +96,7 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     let manifest = Manifest {
         v: 1,
         t: KIND,
-        models: MODELS,
+        models: loaders.models(),
         complete,
         objects: objects(&inputs),
         kernels,
@@ -117,6 +115,55 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     Ok(if complete { Exit::Fine } else { Exit::NotJudged })
 }
 
+/// What is kept of every kernel, or why it is not.
+fn minimals(
+    batch: &Batch,
+    inputs: &Inputs<'_>,
+    loaders: &Loaders,
+    with_symbols: bool,
+) -> Vec<Result<Minimal, String>> {
+    // Kernels that are asked the same, by the same rules.
+    let mut groups: Vec<(Loader, Rules, Endian)> = Vec::new();
+    let group_of: Vec<usize> = (0..)
+        .zip(&inputs.kernels)
+        .map(|(number, kernel)| {
+            let (loader, btf) = (loaders.of(number), &kernel.vmlinux.btf);
+            let group = (loader, Rules::of(loader, btf.pointer_size()), btf.endian());
+            groups.iter().position(|it| *it == group).unwrap_or_else(|| {
+                groups.push(group);
+                groups.len() - 1
+            })
+        })
+        .collect();
+    let read: Vec<_> =
+        groups.iter().map(|(_, rules, _)| Questions::new(batch, &inputs.objects, rules)).collect();
+    let asked: Vec<_> = groups
+        .iter()
+        .zip(&read)
+        .map(|((loader, _, endian), questions)| {
+            let needs =
+                if with_symbols { distinct_needs(batch, &inputs.objects, *endian) } else { Vec::new() };
+            (*loader, questions.distinct(batch, *endian), needs)
+        })
+        .collect();
+    let kernels: Vec<_> = inputs.kernels.iter().zip(group_of).collect();
+    batch.map(&kernels, |(kernel, group)| {
+        let (loader, questions, needs) = asked.get(*group).ok_or("it was not asked anything")?;
+        match loader.unsupported() {
+            Some(why) => Err(why.to_owned()),
+            None => minimal(kernel, *loader, questions, needs).map_err(|error| error.to_string()),
+        }
+    })
+}
+
+/// The distinct needs of those of `objects` that are of byte order `endian`.
+fn distinct_needs<'a>(batch: &Batch, objects: &[Object<'a>], endian: Endian) -> Vec<Need<'a>> {
+    let of_object = batch.map(objects, |it| if it.endian() == endian { needs(it) } else { Vec::new() });
+    let mut seen = HashSet::new();
+    let all = of_object.into_iter().flatten().map(|it| it.need);
+    all.filter(|it| seen.insert(it.clone())).collect()
+}
+
 fn objects<'a>(inputs: &'a Inputs<'_>) -> Vec<ObjectEntry<'a>> {
     let objects = inputs.object_names.iter().zip(&inputs.object_files);
     objects.map(|(path, file)| ObjectEntry { path, sha256: hex(&Sha256::digest(&file.data)) }).collect()
@@ -131,12 +178,11 @@ struct Tree {
 impl Tree {
     fn add<'a>(
         &mut self,
-        args: &[OsString],
+        place: &str,
         name: &'a str,
         kernel: &'a Kernel<'_>,
         minimal: &Minimal,
     ) -> Result<KernelEntry<'a>, Failure> {
-        let place = place(args, name, !kernel.modules.is_empty());
         let ending = if self.zstd { ".zst" } else { "" };
         if kernel.modules.is_empty() {
             let vmlinux = Some(self.file(format!("{place}.btf{ending}"), &minimal.vmlinux)?);
@@ -169,21 +215,42 @@ impl Tree {
     }
 }
 
-/// Where a kernel goes, without an ending: its path below the directory that was given, else its name.
-fn place(args: &[OsString], name: &str, has_modules: bool) -> String {
-    // A kernel with modules that were given one by one.
-    let own = match name.split_once(',') {
-        Some((own, _)) if has_modules && !Path::new(name).exists() => own,
-        _ => name,
+/// Where kernels go, without an ending: each to its path below the directory that was given, else to its name. Those of
+/// a pack go to the paths that they were added under, as far as these differ.
+fn places(args: &[OsString], inputs: &Inputs<'_>) -> Vec<String> {
+    let named = || inputs.kernel_names.iter().zip(&inputs.kernels);
+    let own = |name: &str, kernel: &Kernel<'_>| {
+        // A kernel with modules that were given one by one.
+        match name.split_once(',') {
+            Some((own, _)) if !kernel.modules.is_empty() && !Path::new(name).exists() => PathBuf::from(own),
+            _ => PathBuf::from(name),
+        }
     };
-    let below =
-        |dir: &OsString| Path::new(own).strip_prefix(dir).ok().filter(|it| it.components().count() > 0);
-    let below = args.iter().filter_map(below).min_by_key(|it| it.components().count());
-    let place = below.or_else(|| Path::new(own).file_name().map(Path::new)).unwrap_or(Path::new("kernel"));
-    let names = place.components().filter(|it| matches!(it, Component::Normal(_)));
-    let place = names.collect::<PathBuf>().to_string_lossy().into_owned();
-    let place = place.strip_suffix(".zst").unwrap_or(&place);
-    place.strip_suffix(".btf").unwrap_or(place).to_owned()
+    let pack = |kernel: &Kernel<'_>| kernel.packed.as_ref().map(|it| Arc::as_ptr(&it.source).cast::<()>());
+    let mut shared: Vec<(_, PathBuf)> = Vec::new();
+    for (name, kernel) in named() {
+        let (Some(pack), path) = (pack(kernel), own(name, kernel)) else { continue };
+        match shared.iter_mut().find(|it| it.0 == pack) {
+            Some((_, shared)) => {
+                let common = shared.components().zip(path.components()).take_while(|(a, b)| a == b);
+                *shared = common.map(|it| it.0).collect();
+            }
+            None => shared.push((pack, path.parent().map(Path::to_owned).unwrap_or_default())),
+        }
+    }
+    let place = |(name, kernel): (&&str, &Kernel<'_>)| {
+        let path = own(name, kernel);
+        let of_pack = pack(kernel).and_then(|pack| shared.iter().find(|it| it.0 == pack)).map(|it| &*it.1);
+        let dirs = of_pack.map_or_else(|| args.iter().map(Path::new).collect(), |it| vec![it]);
+        let below = |dir: &&Path| path.strip_prefix(dir).ok().filter(|it| it.components().count() > 0);
+        let below = dirs.iter().filter_map(below).min_by_key(|it| it.components().count());
+        let place = below.or_else(|| path.file_name().map(Path::new)).unwrap_or(Path::new("kernel"));
+        let names = place.components().filter(|it| matches!(it, Component::Normal(_)));
+        let place = names.collect::<PathBuf>().to_string_lossy().into_owned();
+        let place = place.strip_suffix(".zst").unwrap_or(&place);
+        place.strip_suffix(".btf").unwrap_or(place).to_owned()
+    };
+    named().map(place).collect()
 }
 
 /// Files that a manifest of ours names; `None` if it is not ours.

@@ -33,7 +33,7 @@ const ROOT_KINDS: [Kind; 7] =
     [Kind::Int, Kind::Struct, Kind::Union, Kind::Enum, Kind::Fwd, Kind::Typedef, Kind::Float];
 
 /// Function that is compiled into kernels that have BTF, and into no others (`kernel/bpf/sysfs_btf.c`).
-const BUILT_IN_WITNESS: &[u8] = b"btf_vmlinux_init";
+pub(crate) const BUILT_IN_WITNESS: &[u8] = b"btf_vmlinux_init";
 
 /// A kernel's place in a pack.
 #[derive(Clone, Debug)]
@@ -163,6 +163,27 @@ impl<'data> Indexed<'data> {
                 source.checked(ids).into_iter().map(|id| Candidate { module, id }).collect()
             }
         }
+    }
+
+    /// Candidates for a root in their order: the id that each has in the kernel's own BTF, and the one in
+    /// [`Indexed::btf`].
+    pub(crate) fn found(&self, root: &Root<'_>) -> SmallVec<[(TypeId, TypeId); 2]> {
+        let candidates = self.candidates(root, root.kind, None);
+        match &self.roots {
+            Roots::Own(_) => candidates.iter().map(|it| (it.id, it.id)).collect(),
+            Roots::Packed { .. } if candidates.is_empty() => SmallVec::new(),
+            Roots::Packed { .. } => {
+                self.ids(root).into_iter().zip(candidates.iter().map(|it| it.id)).collect()
+            }
+        }
+    }
+
+    /// [`Indexed::named`], with its id in the kernel's own BTF in front.
+    pub(crate) fn found_named(&self, name: &[u8], kind: Kind) -> Option<(TypeId, TypeId)> {
+        let is_named = |id: TypeId| {
+            self.btf.ty(id).is_some_and(|ty| ty.kind == kind && self.btf.name_is(ty.name_off, name))
+        };
+        self.found(&Root::new(name, kind)).into_iter().find(|it| is_named(it.1))
     }
 
     /// The first of its own types of this full name and this kind, as an id of [`Indexed::btf`].

@@ -8,13 +8,15 @@
 
 use std::sync::Arc;
 
-use btfleet_engine::batch::{Batch, Run, outcomes as resolve_pair};
+use btfleet_engine::batch::{Batch, Questions, Run, outcomes as resolve_pair};
 use btfleet_engine::btf::{Btf, NameHash, RootIndex, TypeId, essential_name, relocate_distilled};
-use btfleet_engine::dialect::{Loader, Release, Validate};
+use btfleet_engine::depend::needs;
+use btfleet_engine::dialect::{Loader, Release, Rules, Validate};
 use btfleet_engine::explain::explain;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::Endian;
 use btfleet_engine::kernel::Kernel;
+use btfleet_engine::minimal::minimal;
 use btfleet_engine::object::Object;
 use btfleet_engine::relocate::{Optional, instructions, plan};
 use btfleet_engine::report::{World, check};
@@ -216,6 +218,32 @@ fn resolve(data: &[u8]) {
     let Some((object, btfs)) = inputs(data) else { return };
     let (Ok(object), Some(kernel)) = (Object::parse(object), kernel(btfs)) else { return };
     fold(&object, &kernel);
+    reduce(&object, &kernel);
+}
+
+/// Keeps what an object needs of a kernel: that is BTF, and gives as many outcomes.
+fn reduce(object: &Object<'_>, kernel: &Kernel<'_>) {
+    let objects = std::slice::from_ref(object);
+    let needs: Vec<_> = needs(object).into_iter().map(|it| it.need).collect();
+    for (loader, needs) in [
+        (Loader::Libbpf, &[][..]),
+        (Loader::Kernel(Release { major: 6, minor: 12, patch: 0 }), &[]),
+        (Loader::Aya, &needs),
+    ] {
+        let btf = &kernel.vmlinux.btf;
+        let questions = Questions::new(&Batch::SEQUENTIAL, objects, &Rules::of(loader, btf.pointer_size()));
+        let questions = questions.distinct(&Batch::SEQUENTIAL, btf.endian());
+        let Ok(small) = minimal(kernel, loader, &questions, needs) else { continue };
+        let mut reduced = Kernel::parse(&small.vmlinux).expect("BTF");
+        walk(&reduced.vmlinux.btf);
+        for (number, module) in &small.modules {
+            assert!(kernel.modules.get(*number).is_some());
+            reduced.add_module(number.to_string(), module).expect("a module's BTF");
+        }
+        reduced.modules.iter().for_each(|it| walk(&it.indexed.btf));
+        let count = |kernel| resolve_pair(loader, object, kernel, Modules::All, |_| true).len();
+        assert_eq!(count(kernel), count(&reduced));
+    }
 }
 
 /// Folds an object over a kernel by every loader's rules, judges it and explains some records.

@@ -17,7 +17,7 @@ mod section;
 pub use classes::{Aspect, Classes};
 pub use folded::Folded;
 pub(crate) use questions::questions_by;
-pub use questions::{AskedOfRoot, distinct_questions};
+pub use questions::{AskedOfRoot, Questions};
 pub use run::Run;
 
 use std::path::PathBuf;

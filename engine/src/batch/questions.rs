@@ -98,14 +98,37 @@ pub(crate) fn questions_by<'a>(
 /// A root with the distinct questions that some objects ask about it.
 pub type AskedOfRoot<'q, 'a> = (&'q Root<'a>, Vec<(&'q Query<'a>, RelocKind)>);
 
-/// The distinct questions, by root, that those of `objects` ask libbpf that are of byte order `endian`.
-pub fn distinct_questions<'q, 'a>(
-    batch: &Batch,
+/// What objects ask a loader.
+#[derive(Debug)]
+pub struct Questions<'q, 'a> {
     objects: &'q [Object<'a>],
-    endian: Endian,
-) -> Vec<AskedOfRoot<'q, 'a>> {
-    let (_, roots) = distinct_queries(batch, objects, &[], endian);
-    roots.into_iter().map(|it| (it.root, it.queries)).collect()
+    /// By object; empty for the questions that the objects were read with.
+    by_object: Vec<Vec<Result<Question<'a>, ResolveError>>>,
+}
+
+impl<'q, 'a> Questions<'q, 'a> {
+    /// Reads the records of `objects` by the rules of a loader.
+    pub fn new(batch: &Batch, objects: &'q [Object<'a>], rules: &Rules) -> Self {
+        Self { objects, by_object: by_rules(batch, objects, rules) }
+    }
+
+    /// The distinct questions, by root, of the objects of byte order `endian`.
+    pub fn distinct(&self, batch: &Batch, endian: Endian) -> Vec<AskedOfRoot<'_, 'a>> {
+        let (_, roots) = distinct_queries(batch, self.objects, &self.by_object, endian);
+        roots.into_iter().map(|it| (it.root, it.queries)).collect()
+    }
+}
+
+/// By object, what its records ask by the rules of a loader; nothing where that is what they were read by.
+pub(super) fn by_rules<'a>(
+    batch: &Batch,
+    objects: &[Object<'a>],
+    rules: &Rules,
+) -> Vec<Vec<Result<Question<'a>, ResolveError>>> {
+    match *rules {
+        Rules::LIBBPF => Vec::new(),
+        _ => batch.map(objects, |object| questions_by(rules, object)),
+    }
 }
 
 /// Finds the same question asked twice, by whatever objects. What is distinct is numbered as it first shows up.

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::Batch;
 use super::answers::{ByIds, CandidateIds, RootAnswers};
 use super::folded::{ClassOf, FoldedPart, Layout, OfRecord, Outcomes};
-use super::questions::{QueryPlace, QueryPlaces, count, distinct_queries, questions_by};
+use super::questions::{QueryPlace, QueryPlaces, by_rules, count, distinct_queries};
 use crate::btf::TypeId;
 use crate::dialect::{Choice, Rules};
 use crate::error::ResolveError;
@@ -45,10 +45,7 @@ impl<'a> Section<'a> {
         fleet: Fleet<'a>,
         kernels: Vec<usize>,
     ) -> Self {
-        let questions = match rules {
-            Rules::LIBBPF => Vec::new(),
-            _ => batch.map(objects, |object| questions_by(&rules, object)),
-        };
+        let questions = by_rules(batch, objects, &rules);
         let (queries, wanted) = distinct_queries(batch, objects, &questions, endian);
         let roots = batch.map(&wanted, |it| it.answer(&rules, endian, selection, &fleet));
         let asks_for_ids: Vec<bool> =

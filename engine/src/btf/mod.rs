@@ -22,4 +22,5 @@ pub use roots::{RootIndex, RootKinds, hashed_roots};
 pub use shape::{ShapeHash, ShapeHasher, same_shape};
 pub(crate) use types::BLOCK_TYPES;
 pub use types::{Array, Btf, Enumerator, Member, Param, SecVar, Type, TypeId};
+pub(crate) use walk::LONGS;
 pub use walk::{SizeError, Sizes};

@@ -8,6 +8,21 @@ const RESOLVE_DEPTH_MAX: u32 = 32;
 /// Links of a chain of modifiers, or of nested arrays, after which a type counts as leading nowhere.
 const CHAIN_MAX: u32 = 1024;
 
+/// Spellings of `long`. The first INT of 4 or 8 bytes that is called one of these tells how wide pointers are.
+pub(crate) const LONGS: [&[u8]; 11] = [
+    b"long",
+    b"long int",
+    b"int long",
+    b"unsigned long",
+    b"long unsigned",
+    b"unsigned long int",
+    b"unsigned int long",
+    b"long unsigned int",
+    b"long int unsigned",
+    b"int unsigned long",
+    b"int long unsigned",
+];
+
 /// Why a type has no size. The names are those of the errno values that libbpf returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeError {
@@ -184,20 +199,7 @@ impl<'data> Btf<'data> {
     }
 
     /// The own type that [`Btf::parse`] takes the size of a pointer from.
-    pub(crate) fn pointer_witness(&self) -> Option<TypeId> {
-        const LONGS: [&[u8]; 11] = [
-            b"long",
-            b"long int",
-            b"int long",
-            b"unsigned long",
-            b"long unsigned",
-            b"unsigned long int",
-            b"unsigned int long",
-            b"long unsigned int",
-            b"long int unsigned",
-            b"int unsigned long",
-            b"int long unsigned",
-        ];
+    fn pointer_witness(&self) -> Option<TypeId> {
         self.own_types()
             .filter(|(_, ty)| ty.kind == Kind::Int && matches!(ty.size(), 4 | 8))
             .find(|(_, ty)| LONGS.contains(&self.name(ty.name_off)))

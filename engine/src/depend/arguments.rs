@@ -122,21 +122,21 @@ fn places(btf: &Btf<'_>, id: TypeId) -> Option<u64> {
 }
 
 /// Steps down first members before two structs count as strangers.
-const DEPTH_MAX: usize = 16;
+pub(super) const FIRST_MEMBERS_MAX: usize = 16;
 /// Structs whose layout is fixed for user space.
 const FIXED: [&[u8]; 2] = [b"pt_regs", b"user_pt_regs"];
 
 /// What an argument of the target in vmlinux points to, if that is a struct or union with a name.
-struct Pointed<'k, 'data> {
+pub(super) struct Pointed<'k, 'data> {
     btf: &'k Btf<'data>,
-    id: TypeId,
+    pub(super) id: TypeId,
     /// Its name without flavor.
     name: &'data [u8],
     /// The target's prototype in C.
     shown: String,
 }
 
-fn pointed<'k, 'data>(
+pub(super) fn pointed<'k, 'data>(
     target: &AttachTarget<'_>,
     offset: u32,
     kernel: &'k Kernel<'data>,
@@ -163,9 +163,7 @@ fn pointed<'k, 'data>(
 /// is like it but for its name.
 pub(super) fn pointee(target: &AttachTarget<'_>, offset: u32, name: &[u8], kernel: &Kernel<'_>) -> Answer {
     let Some(there) = pointed(target, offset, kernel) else { return Answer::ok() };
-    let wanted = [Kind::Struct, Kind::Union].into_iter().find_map(|it| kernel.vmlinux.named(name, it));
-    // What the kernel does not have is no field of it either.
-    let Some(wanted) = wanted.filter(|_| there.name != name) else { return Answer::ok() };
+    let Some(wanted) = has_strangers(&there, name, kernel) else { return Answer::ok() };
     let is_same = has_members_of(there.btf, there.id, wanted)
         || starts_with(there.btf, there.id, name)
         || starts_with(there.btf, wanted, there.name);
@@ -179,6 +177,13 @@ pub(super) fn pointee(target: &AttachTarget<'_>, offset: u32, name: &[u8], kerne
         there.shown
     );
     Answer::new(Code::ArgumentChanged, Severity::Drifts).detail(text)
+}
+
+/// The kernel's struct called `name`, if what is there has another name.
+pub(super) fn has_strangers(there: &Pointed<'_, '_>, name: &[u8], kernel: &Kernel<'_>) -> Option<TypeId> {
+    let wanted = [Kind::Struct, Kind::Union].into_iter().find_map(|it| kernel.vmlinux.named(name, it));
+    // What the kernel does not have is no field of it either.
+    wanted.filter(|_| there.name != name)
 }
 
 /// Whether a struct has the named members of another at the same places: `sockaddr` and `sockaddr_unsized`.
@@ -195,7 +200,7 @@ fn has_members_of(btf: &Btf<'_>, id: TypeId, other: TypeId) -> bool {
 /// Whether the first member of a struct, or the first member of that, and so on, is a struct called `name`.
 fn starts_with(btf: &Btf<'_>, id: TypeId, name: &[u8]) -> bool {
     let mut id = id;
-    for _ in 0..DEPTH_MAX {
+    for _ in 0..FIRST_MEMBERS_MAX {
         let first = btf.ty(id).and_then(|it| it.member(0));
         let Some((inner, ty)) = first.and_then(|it| btf.skip_mods_and_typedefs(it.type_id)) else {
             return false;
@@ -216,15 +221,21 @@ pub(super) fn bare(
     size: u32,
     kernel: &Kernel<'_>,
 ) -> Answer {
-    let there = pointed(target, offset, kernel).filter(|it| !FIXED.contains(&it.name));
-    let (Some(there), Ok(at)) = (there, u32::try_from(at)) else { return Answer::ok() };
-    let members = there.btf.ty(there.id).into_iter().flat_map(|it| it.members());
-    let before = members.filter(|it| it.bit_offset / 8 <= at);
-    let Some(member) = before.max_by_key(|it| it.bit_offset) else { return Answer::ok() };
+    let Some(there) = pointed(target, offset, kernel) else { return Answer::ok() };
+    let ty = there.btf.ty(there.id);
+    let Some(member) = read_bare(&there, at).and_then(|it| ty?.member(it)) else { return Answer::ok() };
     let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
     let (of, member) = (name(there.name), name(there.btf.name(member.name_off)));
     let text = format!(
         "{size} bytes at byte {at} of struct {of} are read without a record: `{member}` in this kernel, whatever was meant"
     );
     Answer::new(Code::FieldNotRelocated, Severity::Drifts).detail(text)
+}
+
+/// Number of the member that is at `at` bytes, unless the layout is fixed.
+pub(super) fn read_bare(there: &Pointed<'_, '_>, at: i16) -> Option<u32> {
+    let at = u32::try_from(at).ok().filter(|_| !FIXED.contains(&there.name))?;
+    let members = (0..).zip(there.btf.ty(there.id)?.members());
+    let before = members.filter(|it| it.1.bit_offset / 8 <= at);
+    before.max_by_key(|it| it.1.bit_offset).map(|it| it.0)
 }

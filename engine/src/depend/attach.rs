@@ -2,6 +2,7 @@
 //!
 //! Source: `libbpf_prepare_prog_load`, `find_kernel_btf_id`, `attach_kprobe`, `attach_ksyscall`, libbpf; spec 3.2.
 
+use super::looked_up::{Extent, LookedUp};
 use super::lookup::{find, module_name};
 use super::{Answer, Code, Severity};
 use crate::fleet::Modules;
@@ -16,6 +17,9 @@ const NAME_MAX: usize = 128;
 /// How architectures call their entries of system calls: `__x64_sys_openat`.
 const SYSCALL_PREFIXES: [&str; 9] =
     ["x64", "arm64", "s390x", "riscv", "powerpc", "arm", "mips", "ia32", "s390"];
+
+/// Category of the events of system calls.
+const SYSCALL_EVENTS: &[u8] = b"syscalls/";
 
 /// Categories of trace events that are no tracepoints.
 const OTHER_EVENTS: [&[u8]; 6] = [b"syscalls", b"ftrace", b"kprobes", b"uprobes", b"synthetic", b"eprobes"];
@@ -59,6 +63,35 @@ pub(super) fn roots(target: &AttachTarget<'_>) -> Option<Vec<(Vec<u8>, Kind)>> {
         AttachKind::TraceMulti | AttachKind::KprobeMulti => Some(vec![(name.to_vec(), Kind::Func)]),
         kind => kind.in_btf().map(|(prefix, kind)| vec![([prefix.as_bytes(), name].concat(), kind)]),
     }
+}
+
+/// What the answer looks up, on any kernel.
+pub(super) fn looked_up(target: &AttachTarget<'_>) -> Vec<LookedUp> {
+    let Some(name) = target.name else { return Vec::new() };
+    let function = |name: &[u8]| vec![LookedUp::new(name, Kind::Func, Extent::Name)];
+    match target.kind {
+        AttachKind::Freplace => Vec::new(),
+        AttachKind::TraceMulti | AttachKind::KprobeMulti if has_wildcard(name) => Vec::new(),
+        AttachKind::TraceMulti | AttachKind::KprobeMulti => function(name),
+        AttachKind::Kprobe => function(probed(name)),
+        AttachKind::Ksyscall => entries(name),
+        AttachKind::Tracepoint => match entry_event(name) {
+            Some(entry) => entries(entry),
+            None if is_other_event(name) => Vec::new(),
+            None => vec![LookedUp::new(trace_name(event_name(name)), Kind::Typedef, Extent::Name)],
+        },
+        kind => {
+            let found = kind.in_btf().map(|(prefix, kind)| ([prefix.as_bytes(), name].concat(), kind));
+            found.map(|(full, kind)| LookedUp::new(full, kind, Extent::Interface)).into_iter().collect()
+        }
+    }
+}
+
+/// Entries of a system call on any architecture, and of the one that tells architectures apart.
+fn entries(name: &[u8]) -> Vec<LookedUp> {
+    let prefixes = SYSCALL_PREFIXES.into_iter().chain(["se"]);
+    let names = prefixes.flat_map(|prefix| [b"bpf", name].map(|name| entry(prefix, name)));
+    names.map(|it| LookedUp::new(it, Kind::Func, Extent::Name)).collect()
 }
 
 fn missing(kind: AttachKind) -> Answer {
@@ -165,10 +198,8 @@ fn probe(name: &[u8], kernel: &Kernel<'_>, modules: Modules) -> Answer {
 /// A trace event of a tracepoint has a typedef in BTF, whether programs use it or not.
 fn trace_event(name: &[u8], kernel: &Kernel<'_>, modules: Modules) -> Answer {
     let event = event_name(name);
-    if let Some(syscall_name) = name.strip_prefix(b"syscalls/") {
-        let entry =
-            [&b"sys_enter_"[..], b"sys_exit_"].into_iter().find_map(|it| syscall_name.strip_prefix(it));
-        return match entry {
+    if name.starts_with(SYSCALL_EVENTS) {
+        return match entry_event(name) {
             Some(entry) => syscall(entry, kernel, modules),
             None => missing(AttachKind::Tracepoint),
         };
@@ -186,7 +217,6 @@ fn trace_event(name: &[u8], kernel: &Kernel<'_>, modules: Modules) -> Answer {
 
 /// libbpf puts a kprobe on the entry of the architecture that has one for `bpf` too, else on `__se_sys_NAME`.
 fn syscall(name: &[u8], kernel: &Kernel<'_>, modules: Modules) -> Answer {
-    let entry = |prefix: &str, name: &[u8]| [b"__", prefix.as_bytes(), b"_sys_", name].concat();
     let is_there = |name: &[u8]| {
         let listed = kernel.kallsyms.as_ref().and_then(|it| it.function(name));
         matches!(listed, Some(Listed::Once | Listed::Several(_)))
@@ -194,6 +224,17 @@ fn syscall(name: &[u8], kernel: &Kernel<'_>, modules: Modules) -> Answer {
     };
     let wrapper = SYSCALL_PREFIXES.into_iter().find(|it| is_there(&entry(it, b"bpf")));
     probe(&entry(wrapper.unwrap_or("se"), name), kernel, modules)
+}
+
+/// The function that an architecture enters a system call by.
+fn entry(prefix: &str, name: &[u8]) -> Vec<u8> {
+    [b"__", prefix.as_bytes(), b"_sys_", name].concat()
+}
+
+/// The system call whose entry or exit an event is.
+fn entry_event(name: &[u8]) -> Option<&[u8]> {
+    let event = name.strip_prefix(SYSCALL_EVENTS)?;
+    [&b"sys_enter_"[..], b"sys_exit_"].into_iter().find_map(|it| event.strip_prefix(it))
 }
 
 fn has_wildcard(pattern: &[u8]) -> bool {

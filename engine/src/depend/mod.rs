@@ -13,6 +13,7 @@
 mod arguments;
 mod attach;
 mod code;
+mod looked_up;
 mod lookup;
 mod need;
 mod struct_ops;
@@ -20,6 +21,7 @@ mod survey;
 mod symbols;
 
 pub use code::{Answer, Code, Severity};
+pub(crate) use looked_up::{Extent, LookedUp, looked_into, looked_up, wants_module};
 pub(crate) use need::of_use;
 pub use need::{Dependency, Need, Owner, needs};
 pub use survey::{Answered, Survey};

@@ -2,6 +2,7 @@
 //!
 //! Source: `find_struct_ops_kern_types`, `bpf_map__init_kern_struct_ops`, libbpf; spec 3.6.
 
+use super::looked_up::{Extent, LookedUp};
 use super::lookup::{find, module_name};
 use super::{Answer, Code, Severity};
 use crate::btf::{Btf, Type, TypeId, essential_name};
@@ -23,6 +24,15 @@ fn names(local: &LocalType<'_>) -> (Vec<u8>, Vec<u8>) {
 pub(super) fn roots(local: &LocalType<'_>) -> Vec<(Vec<u8>, Kind)> {
     let (ops, value) = names(local);
     vec![(ops, Kind::Struct), (value, Kind::Struct)]
+}
+
+/// What the answer looks up, on any kernel.
+pub(super) fn looked_up(local: &LocalType<'_>) -> Vec<LookedUp> {
+    let (ops, value) = names(local);
+    vec![
+        LookedUp::new(ops, Kind::Struct, Extent::Functions),
+        LookedUp::new(value, Kind::Struct, Extent::Members),
+    ]
 }
 
 pub(super) fn answer(

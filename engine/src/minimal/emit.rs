@@ -1,204 +1,283 @@
-//! Writes marked types as BTF.
+//! Writes what is marked as BTF.
+//!
+//! Records that come out the same are one, but for pinned types. The order is that of the pinned types' ids in the
+//! kernel, and then that in which the others are met on the way from these: it does not depend on how the kernel is
+//! stored.
 
-use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::MinimalError;
-use super::mark::{Marks, Parts};
-use crate::btf::{Btf, TypeId};
+use super::mark::{Item, Marks, Node, Record};
+use super::strings::Strings;
 use crate::format::Endian;
-use crate::format::btf::{HEADER_LEN_MIN, Kind, MAGIC};
-
-/// Bit 31 of a type's `info`, which says how it is read.
-const KIND_FLAG: u32 = 1 << 31;
+use crate::format::btf::{HEADER_LEN_MIN, MAGIC};
 
 /// A BTF that was written, and what is needed to continue it.
 #[derive(Debug)]
-pub(super) struct Emitted {
+pub(super) struct Emitted<'data> {
     pub(super) bytes: Vec<u8>,
     /// Number of types, void included.
     count: u32,
-    /// New ids by old ones.
-    ids: BTreeMap<TypeId, TypeId>,
-    strings: Strings,
+    contents: Contents<'data>,
+    /// New ids by content.
+    ids: Vec<u32>,
+    /// The first type of a kind and name.
+    named: HashMap<(u32, &'data [u8]), u32>,
+    strings: Strings<'data>,
 }
 
-/// A string section, or one that continues another one.
-#[derive(Clone, Debug, Default)]
-struct Strings {
-    known: HashMap<Vec<u8>, u32>,
-    /// Those that are new.
-    bytes: Vec<u8>,
-    /// Offset of the first of them.
+/// A record, with the numbers of the contents that it refers to.
+type Content<'data> = Vec<Slot<'data>>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Slot<'data> {
+    Word(u32),
+    Name(&'data [u8]),
+    Content(u32),
+    Shell,
+}
+
+/// Distinct contents, numbered as they are met.
+#[derive(Debug, Default)]
+struct Contents<'data> {
+    /// Number of the first.
     start: u32,
+    all: Vec<Content<'data>>,
+    numbers: HashTable<u32>,
+    hasher: DefaultHashBuilder,
 }
 
-impl Strings {
-    fn offset(&mut self, string: &[u8]) -> u32 {
-        if let Some(known) = self.known.get(string) {
-            return *known;
+impl<'data> Contents<'data> {
+    fn get(&self, number: u32) -> Option<&Content<'data>> {
+        self.all.get(number.checked_sub(self.start)? as usize)
+    }
+
+    fn next(&self) -> u32 {
+        // Less than there are types, each in a few forms.
+        self.start.saturating_add(u32::try_from(self.all.len()).unwrap_or(u32::MAX))
+    }
+
+    fn find(&self, content: &Content<'data>) -> Option<u32> {
+        let hash = self.hasher.hash_one(content);
+        self.numbers.find(hash, |it| self.get(*it) == Some(content)).copied()
+    }
+
+    /// A number for a content that is not known yet.
+    fn reserve(&mut self) -> u32 {
+        self.all.push(Vec::new());
+        self.next() - 1
+    }
+
+    fn insert(&mut self, content: Content<'data>) -> u32 {
+        let (number, hash) = (self.next(), self.hasher.hash_one(&content));
+        self.all.push(content);
+        let (all, start, hasher) = (&self.all, self.start, &self.hasher);
+        let hash_of = |it: &u32| all.get((*it - start) as usize).map_or(0, |it| hasher.hash_one(it));
+        self.numbers.insert_unique(hash, number, hash_of);
+        number
+    }
+}
+
+/// Where a type is.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Further up.
+    Open,
+    /// Further up, and something in it refers to it: what it contains has this number, and no other type has.
+    Cyclic(u32),
+    Done(u32),
+}
+
+/// A type on its way.
+struct Frame<'data> {
+    node: Node,
+    record: Record<'data>,
+    content: Content<'data>,
+}
+
+/// Numbers the contents of one unit.
+struct Numbering<'a, 'k, 'data> {
+    marks: &'a Marks<'k, 'data>,
+    unit: usize,
+    base: Option<&'a Contents<'data>>,
+    contents: Contents<'data>,
+    states: HashMap<Node, State>,
+}
+
+impl<'data> Numbering<'_, '_, 'data> {
+    fn frame(&self, node: Node) -> Result<Frame<'data>, MinimalError> {
+        let record = self.marks.record(self.unit, node)?;
+        Ok(Frame { node, content: Vec::with_capacity(record.len()), record })
+    }
+
+    /// The number of what a type contains.
+    fn number(&mut self, node: Node) -> Result<u32, MinimalError> {
+        let node = self.marks.canonical(self.unit, node);
+        if let Some(State::Done(number)) = self.states.get(&node) {
+            return Ok(*number);
         }
-        // Shorter than the section that the strings are from.
-        let offset = self.start.saturating_add(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
-        self.bytes.extend(string);
-        self.bytes.push(0);
-        self.known.insert(string.to_vec(), offset);
-        offset
+        self.states.insert(node, State::Open);
+        let mut frames = Vec::new();
+        let mut frame = self.frame(node)?;
+        loop {
+            let slot = match frame.record.get(frame.content.len()) {
+                Some(Item::Word(word)) => Slot::Word(*word),
+                Some(Item::Name(name)) => Slot::Name(name),
+                Some(Item::Shell) => Slot::Shell,
+                Some(Item::Type(node)) => {
+                    let node = self.marks.canonical(self.unit, *node);
+                    match self.states.get(&node) {
+                        Some(State::Done(number) | State::Cyclic(number)) => Slot::Content(*number),
+                        Some(State::Open) => {
+                            let number = self.contents.reserve();
+                            self.states.insert(node, State::Cyclic(number));
+                            Slot::Content(number)
+                        }
+                        None => {
+                            self.states.insert(node, State::Open);
+                            let inner = self.frame(node)?;
+                            frames.push(std::mem::replace(&mut frame, inner));
+                            continue;
+                        }
+                    }
+                }
+                None => {
+                    let number = self.finished(&frame.node, std::mem::take(&mut frame.content));
+                    self.states.insert(frame.node, State::Done(number));
+                    let Some(outer) = frames.pop() else { return Ok(number) };
+                    frame = outer;
+                    continue;
+                }
+            };
+            frame.content.push(slot);
+        }
     }
 
-    /// An empty section that continues this one.
-    fn continued(&self) -> Self {
-        let len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        Self { known: self.known.clone(), bytes: Vec::new(), start: self.start.saturating_add(len) }
+    fn finished(&mut self, node: &Node, content: Content<'data>) -> u32 {
+        if let Some(State::Cyclic(number)) = self.states.get(node) {
+            let place = number.saturating_sub(self.contents.start) as usize;
+            if let Some(slot) = self.contents.all.get_mut(place) {
+                *slot = content;
+            }
+            return *number;
+        }
+        let known = self.base.and_then(|it| it.find(&content)).or_else(|| self.contents.find(&content));
+        known.unwrap_or_else(|| self.contents.insert(content))
     }
 }
 
-/// Writes the marked types of `btf`, in the order of their ids; those of a module as a BTF that is split on `base`.
-pub(super) fn emit(btf: &Btf<'_>, base: Option<&Emitted>, marks: &Marks) -> Result<Emitted, MinimalError> {
-    let mut ids = base.map(|it| it.ids.clone()).unwrap_or_default();
+/// Kind and name of a record, if it has one.
+fn named<'data>(content: &Content<'data>) -> Option<(u32, &'data [u8])> {
+    match content.as_slice() {
+        [Slot::Name(name), Slot::Word(info), ..] if !name.is_empty() => Some((info >> 24 & 0x1f, name)),
+        _ => None,
+    }
+}
+
+/// Writes what is marked of a unit: `base` is vmlinux if that is a module, which comes out split on it.
+pub(super) fn emit<'data>(
+    marks: &Marks<'_, 'data>,
+    unit: usize,
+    base: Option<&Emitted<'data>>,
+) -> Result<Emitted<'data>, MinimalError> {
+    let endian = marks.unit(unit).map_or(Endian::Little, |it| it.endian());
+    let start = base.map_or(0, |it| it.contents.next());
+    let mut numbering = Numbering {
+        marks,
+        unit,
+        base: base.map(|it| &it.contents),
+        contents: Contents { start, ..Contents::default() },
+        states: HashMap::new(),
+    };
+    let pinned = marks.pinned(unit).map(|it| numbering.number(it)).collect::<Result<Vec<u32>, _>>()?;
+    let contents = numbering.contents;
+
     let mut count = base.map_or(1, |it| it.count);
-    for &id in marks.keys() {
-        ids.insert(id, TypeId(count));
+    let mut written: Vec<&Content<'data>> = Vec::with_capacity(contents.all.len());
+    let mut ids = vec![0; contents.all.len()];
+    let mut of_pinned: HashMap<(u32, &[u8]), u32> = HashMap::new();
+    for number in pinned {
+        // What vmlinux has too is written once more, as the module's own.
+        let content = contents.get(number).or_else(|| base?.contents.get(number));
+        let Some(content) = content else { continue };
+        if let Some(id) =
+            number.checked_sub(start).and_then(|it| ids.get_mut(it as usize)).filter(|it| **it == 0)
+        {
+            *id = count;
+        }
+        if let Some(named) = named(content) {
+            of_pinned.entry(named).or_insert(count);
+        }
+        written.push(content);
         count = count.saturating_add(1);
     }
-    let mut strings = match base {
-        Some(base) => base.strings.continued(),
-        None => {
-            let mut strings = Strings::default();
-            strings.offset(b"");
-            strings
+    let mut all_named = of_pinned.clone();
+    let is_shell = |content: &Content<'_>| content.last() == Some(&Slot::Shell);
+    for (content, id) in contents.all.iter().zip(&mut ids).filter(|it| *it.1 == 0 && !is_shell(it.0)) {
+        let known = named(content);
+        // A typedef behind a pointer is not written beside the candidate of that name, or it were one more.
+        let typedef = known.filter(|it| it.0 == u32::from(crate::format::btf::Kind::Typedef.raw()));
+        if let Some(pinned) = typedef.and_then(|it| of_pinned.get(&it)) {
+            *id = *pinned;
+            continue;
         }
-    };
-    let mut out = Writer { endian: btf.endian(), bytes: Vec::new() };
-    for (&id, parts) in marks {
-        Record { btf, ids: &ids, strings: &mut strings, out: &mut out }.write(id, parts)?;
+        *id = count;
+        if let Some(named) = known {
+            all_named.entry(named).or_insert(count);
+        }
+        written.push(content);
+        count = count.saturating_add(1);
     }
-    let types = out.bytes;
-    let mut out = Writer { endian: btf.endian(), bytes: Vec::new() };
-    out.bytes.extend(match btf.endian() {
+    for (content, id) in contents.all.iter().zip(&mut ids).filter(|it| *it.1 == 0) {
+        let Some(named) = named(content) else { continue };
+        let in_base = base.and_then(|it| it.named.get(&named));
+        *id = *in_base.unwrap_or_else(|| {
+            all_named.entry(named).or_insert_with(|| {
+                written.push(content);
+                count = count.saturating_add(1);
+                count - 1
+            })
+        });
+    }
+
+    let names = written.iter().flat_map(|it| it.iter()).filter_map(|slot| match slot {
+        Slot::Name(name) => Some(*name),
+        _ => None,
+    });
+    let strings = Strings::new(names, base.map(|it| &it.strings));
+    let id_of = |number: u32| match number.checked_sub(start) {
+        Some(own) => ids.get(own as usize),
+        None => base.and_then(|it| it.ids.get(number as usize)),
+    };
+    let mut types: Vec<u32> = Vec::new();
+    for slot in written.iter().flat_map(|it| it.iter()) {
+        types.push(match slot {
+            Slot::Word(word) => *word,
+            Slot::Name(name) => strings.offset(name, base.map(|it| &it.strings)),
+            Slot::Content(number) => id_of(*number).copied().unwrap_or(0),
+            Slot::Shell => continue,
+        });
+    }
+    let bytes = file(endian, &types, strings.bytes());
+    Ok(Emitted { bytes, count, contents, ids, named: all_named, strings })
+}
+
+fn file(endian: Endian, types: &[u32], strings: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_LEN_MIN + size_of_val(types) + strings.len());
+    out.extend(match endian {
         Endian::Little => MAGIC.to_le_bytes(),
         Endian::Big => MAGIC.to_be_bytes(),
     });
     // Version 1, no flags.
-    out.bytes.extend([1, 0]);
+    out.extend([1, 0]);
+    // Shorter than what it is made from, but for the types that a module has again.
     let [types_len, strings_len, header_len] =
-        [types.len(), strings.bytes.len(), HEADER_LEN_MIN].map(|it| u32::try_from(it).unwrap_or(u32::MAX));
-    out.words(&[header_len, 0, types_len, types_len, strings_len]);
-    out.bytes.extend(types);
-    out.bytes.extend(&strings.bytes);
-    Ok(Emitted { bytes: out.bytes, count, ids, strings })
-}
-
-struct Writer {
-    endian: Endian,
-    bytes: Vec<u8>,
-}
-
-impl Writer {
-    fn words(&mut self, words: &[u32]) {
-        words.iter().for_each(|&word| self.bytes.extend(self.endian.u32_bytes(word)));
+        [size_of_val(types), strings.len(), HEADER_LEN_MIN].map(|it| u32::try_from(it).unwrap_or(u32::MAX));
+    for word in [header_len, 0, types_len, types_len, strings_len].iter().chain(types) {
+        out.extend(endian.u32_bytes(*word));
     }
-}
-
-/// One type on its way.
-struct Record<'a, 'data> {
-    btf: &'a Btf<'data>,
-    ids: &'a BTreeMap<TypeId, TypeId>,
-    strings: &'a mut Strings,
-    out: &'a mut Writer,
-}
-
-impl Record<'_, '_> {
-    fn write(&mut self, id: TypeId, parts: &Parts) -> Result<(), MinimalError> {
-        let Some(ty) = self.btf.ty(id) else { return Ok(()) };
-        let (flag, kind) = (ty.info() & KIND_FLAG, u32::from(ty.kind.raw()) << 24);
-        let name = self.name(ty.name_off);
-        let head = |vlen: u32, third: u32| [name, flag | kind | vlen, third];
-        match ty.kind {
-            Kind::Unknown(_) => return Err(MinimalError::UnknownKind { id: id.0 }),
-            Kind::Void => {}
-            Kind::Int => self.out.words(&[name, ty.info(), ty.size(), ty.word(0)]),
-            Kind::Float | Kind::Fwd => self.out.words(&[name, ty.info(), ty.size()]),
-            Kind::Struct | Kind::Union => {
-                let kept = (0..).zip(ty.members()).filter(|(index, _)| parts.has(*index));
-                let kept: Vec<_> = kept.map(|(index, member)| (index as usize, member)).collect();
-                self.out.words(&head(vlen(kept.len()), ty.size()));
-                for (index, member) in kept {
-                    // The offset as it is encoded is the third word of a member.
-                    let (name, target) = (self.name(member.name_off), self.id(member.type_id));
-                    self.out.words(&[name, target, ty.word(index * 3 + 2)]);
-                }
-            }
-            Kind::Enum | Kind::Enum64 => {
-                let words = if ty.kind == Kind::Enum { 2 } else { 3 };
-                let kept = (0..).zip(ty.enumerators()).filter(|(index, _)| parts.has(*index));
-                let kept: Vec<_> = kept.map(|(index, it)| (index as usize, it.name_off)).collect();
-                self.out.words(&head(vlen(kept.len()), ty.size()));
-                for (index, name_off) in kept {
-                    let name = self.name(name_off);
-                    self.out.words(&[name]);
-                    (1..words).for_each(|word| self.out.words(&[ty.word(index * words + word)]));
-                }
-            }
-            Kind::Array => {
-                let array = ty.array();
-                let elem = self.id(array.elem);
-                self.out.words(&head(0, 0));
-                // Nothing looks at what it is indexed by.
-                self.out.words(&[elem, 0, array.nelems]);
-            }
-            Kind::FuncProto => {
-                let target = self.id(ty.target());
-                self.out.words(&head(ty.vlen(), target));
-                for param in ty.params() {
-                    let target = self.id(param.type_id);
-                    self.out.words(&[0, target]);
-                }
-            }
-            Kind::Var | Kind::DeclTag => {
-                let target = self.id(ty.target());
-                self.out.words(&[name, ty.info(), target, ty.word(0)]);
-            }
-            // Its variables are looked up by their own names.
-            Kind::Datasec => self.out.words(&head(0, ty.size())),
-            Kind::Ptr
-            | Kind::Typedef
-            | Kind::Volatile
-            | Kind::Const
-            | Kind::Restrict
-            | Kind::Func
-            | Kind::TypeTag => {
-                let target = self.id(ty.target());
-                self.out.words(&[name, ty.info(), target]);
-            }
-        }
-        Ok(())
-    }
-
-    fn name(&mut self, off: u32) -> u32 {
-        self.strings.offset(self.btf.name(off))
-    }
-
-    /// The new id of a type, or of what it leads to; void if neither is kept.
-    fn id(&self, mut id: TypeId) -> u32 {
-        // As many links as `Btf::skip_mods_and_typedefs` takes.
-        for _ in 0..=1024 {
-            if let Some(new) = self.ids.get(&id) {
-                return new.0;
-            }
-            match self.btf.ty(id) {
-                Some(ty) if ty.kind.is_mod_or_typedef() => id = ty.target(),
-                Some(_) => break,
-                // Only what a prototype returns can be a type that does not exist, and it goes on not to exist.
-                None => return u32::MAX,
-            }
-        }
-        0
-    }
-}
-
-fn vlen(len: usize) -> u32 {
-    // Not more than there were.
-    u32::try_from(len).unwrap_or(u32::MAX)
+    out.extend(strings);
+    out
 }

@@ -1,34 +1,37 @@
 //! As much of a kernel's BTF as some objects need: relocating with it gives what relocating with all of it gives.
 //!
-//! For every question of the objects and every candidate of its root, found matching or not, `mark` notes what libbpf
-//! looks at on the way to its answer, and `emit` writes the types that were marked, in their order, with those of their
-//! members and enumerators that were.
+//! For every question of the objects and every candidate of its root, found matching or not, `mark` notes what the
+//! loader looks at on the way to its answer, and `emit` writes the types that were marked, with those of their members and
+//! enumerators that were: the candidates in their order, and behind them what they need.
 //!
-//! * All candidates of a root stay, in their order: those that do not match count for pruning and ambiguity, and keep
-//!   modules from being asked. One that lacks a field stays without it.
+//! * Candidates of a root stay, in their order. One that lacks a field stays without it: it keeps modules from being
+//!   asked, and says why there is no answer. Only where others answer every question, one that answers none goes.
 //! * A type that nothing looks into stays as what it is: a struct without members but with its name and size, a pointer
 //!   to nothing. Modifiers and typedefs on the way to a member's type go.
 //! * Where matching a candidate is an error, all that can be reached from it stays: which error it is can depend on all
 //!   of that.
 //! * Modules come out as split BTF on the minimal BTF of vmlinux, those that are not needed not at all.
 //!
-//! What can differ are type ids, and what libbpf computes from one: `TYPE_ID_TARGET`, and bitfields whose base type is no
-//! number, which only broken BTF has.
+//! What can differ are type ids, and what libbpf computes from one: `TYPE_ID_TARGET`, also whether types of two modules
+//! happen to have the same; and bitfields whose base type is no number, which only broken BTF has.
 
 mod emit;
 mod mark;
-
-use std::sync::Arc;
+mod strings;
+mod symbols;
 
 use crate::batch::AskedOfRoot;
-use crate::btf::{Btf, BtfError, TypeId};
-use crate::dialect::Rules;
+use crate::btf::{Btf, BtfError, LONGS, TypeId};
+use crate::depend::{Need, wants_module};
+use crate::dialect::{Kinds, Loader, Rules, Searched};
 use crate::format::btf::Kind;
-use crate::kernel::Kernel;
-use crate::query::Root;
+use crate::format::btf_ext::RelocKind;
+use crate::kernel::{Indexed, Kernel};
+use crate::query::{Query, Root};
 
 use emit::{Emitted, emit};
-use mark::Marker;
+use mark::{Depth, Fate, Marks};
+use symbols::symbols;
 
 /// What is left of a kernel's BTF.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,18 +47,15 @@ pub struct Minimal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MinimalError {
-    /// The kernel is in a pack, which keeps the types of all its kernels as one.
-    #[error("kernels of a pack have no BTF of their own to make smaller; give the kernels' files")]
-    Packed,
+    /// What cilium/ebpf compares behind pointers goes further than what is kept.
+    #[error("for cilium/ebpf it is not known what can be left out")]
+    Loader,
     /// The BTF of vmlinux is itself split on another one.
     #[error("the kernel's BTF is split on another one")]
     Split,
     /// A type of a kind that is not known is needed.
-    #[error("type [{id}] is needed, and its kind is not known")]
-    UnknownKind {
-        /// The type.
-        id: u32,
-    },
+    #[error("a type is needed whose kind is not known")]
+    UnknownKind,
     /// Nothing in raw BTF would say how wide the kernel's pointers are.
     #[error("no type tells that pointers have {size} bytes")]
     PointerSize {
@@ -67,74 +67,122 @@ pub enum MinimalError {
     Unreadable(#[from] BtfError),
 }
 
-/// Reduces the BTF of `kernel` to what `questions` need, those of objects of the kernel's byte order.
+/// Reduces the BTF of `kernel` to what `questions` need, those of objects of the kernel's byte order, read by the rules of
+/// `loader`.
 ///
-/// The result depends on what is asked and not on its order.
+/// `needs`: of the same objects, of which the types are kept too that the answers of [`depend`](crate::depend) rest on; none
+/// for CO-RE alone. The result depends on what is asked and not on its order, and not on whether the kernel is from files or
+/// from a pack.
 ///
 /// # Errors
 /// [`MinimalError`].
-pub fn minimal(kernel: &Kernel<'_>, questions: &[AskedOfRoot<'_, '_>]) -> Result<Minimal, MinimalError> {
+pub fn minimal(
+    kernel: &Kernel<'_>,
+    loader: Loader,
+    questions: &[AskedOfRoot<'_, '_>],
+    needs: &[Need<'_>],
+) -> Result<Minimal, MinimalError> {
     let btf = &kernel.vmlinux.btf;
-    if kernel.packed.is_some() {
-        return Err(MinimalError::Packed);
-    }
-    if btf.base().is_some() {
+    if kernel.packed.is_none() && btf.base().is_some() {
         return Err(MinimalError::Split);
     }
-    let mut vmlinux = mark::Marks::default();
-    let mut modules = vec![mark::Marks::default(); kernel.modules.len()];
+    let units: Vec<&Indexed<'_>> =
+        std::iter::once(&kernel.vmlinux).chain(kernel.modules.iter().map(|it| &it.indexed)).collect();
+    let mut marks = Marks::new(units.iter().map(|it| &*it.btf).collect());
+    if loader == Loader::EbpfGo {
+        return Err(MinimalError::Loader);
+    }
+    let rules = Rules::of(loader, btf.pointer_size());
     for (root, queries) in questions {
-        let in_vmlinux = kernel.vmlinux.ids(root);
-        let mut found = !in_vmlinux.is_empty();
-        Marker::new(&Rules::LIBBPF, btf, &mut vmlinux, None).candidates(&in_vmlinux, queries);
-        if !found {
-            // Modules count only where vmlinux has no candidate, matching or not.
-            for (module, marks) in kernel.modules.iter().zip(&mut modules) {
-                let ids = module.indexed.ids(root);
-                found |= !ids.is_empty();
-                let btf = &module.indexed.btf;
-                Marker::new(&Rules::LIBBPF, btf, &mut vmlinux, Some(marks)).candidates(&ids, queries);
-            }
-        }
-        if !found {
-            declaration(kernel, root, &mut vmlinux, &mut modules);
+        if !candidates(&rules, &units, root, queries, &mut marks) {
+            declaration(&units, root, &mut marks);
         }
     }
-    let mut base = emit(btf, None, &vmlinux)?;
+    symbols(kernel, &units, needs, &mut marks);
+    marks.close()?;
+    let mut base = emit(&marks, 0, None)?;
     if Btf::parse(&base.bytes)?.pointer_size() != btf.pointer_size() {
-        base = with_pointer_size(btf, &mut vmlinux)?;
+        base = with_pointer_size(&kernel.vmlinux, &mut marks)?;
     }
     let mut minimal = Minimal { vmlinux: Vec::new(), modules: Vec::new() };
-    for (number, (module, marks)) in kernel.modules.iter().zip(&modules).enumerate() {
-        if !marks.is_empty() {
-            minimal.modules.push((number, emit(&module.indexed.btf, Some(&base), marks)?.bytes));
+    for (number, module) in kernel.modules.iter().enumerate() {
+        let unit = number + 1;
+        if marks.pinned(unit).next().is_some() || needs.iter().any(|it| wants_module(it, &module.name)) {
+            minimal.modules.push((number, emit(&marks, unit, Some(&base))?.bytes));
         }
     }
     minimal.vmlinux = base.bytes;
     Ok(minimal)
 }
 
-/// Keeps a forward declaration of a type that is not there: the reason given for its absence is another one then.
-fn declaration(kernel: &Kernel<'_>, root: &Root<'_>, vmlinux: &mut mark::Marks, modules: &mut [mark::Marks]) {
-    let root = Root { kind: Kind::Fwd, ..*root };
-    if let Some(id) = kernel.vmlinux.ids(&root).first() {
-        Marker::new(&Rules::LIBBPF, &kernel.vmlinux.btf, vmlinux, None).keep(*id);
-        return;
-    }
-    for (module, marks) in kernel.modules.iter().zip(modules) {
-        if let Some(id) = module.indexed.ids(&root).first() {
-            Marker::new(&Rules::LIBBPF, &module.indexed.btf, vmlinux, Some(marks)).keep(*id);
-            return;
+/// Keeps the candidates for a root. Returns whether there is any.
+fn candidates<'a, 'data>(
+    rules: &Rules,
+    units: &[&'a Indexed<'data>],
+    root: &Root<'_>,
+    queries: &'a [(&Query<'_>, RelocKind)],
+    marks: &mut Marks<'a, 'data>,
+) -> bool {
+    let mut any = false;
+    for (unit, indexed) in units.iter().enumerate() {
+        let found = candidates_in(rules, indexed, root);
+        let fates = found.iter().map(|(_, id)| {
+            queries.iter().map(|(query, kind)| Fate::of(rules, query, *kind, &indexed.btf, *id)).collect()
+        });
+        let fates: Vec<Vec<Fate>> = fates.collect();
+        // One that no question is met by is no loss if another one meets them all: then nobody hears of it.
+        let is_met = |number: usize| fates.iter().any(|it| it.get(number) == Some(&Fate::Found));
+        let all_met = (0..queries.len()).all(is_met);
+        for (&(own, id), fates) in found.iter().zip(&fates) {
+            any = true;
+            if all_met && fates.iter().all(|it| *it == Fate::Missing) {
+                continue;
+            }
+            marks.pin(unit, own, id, Depth::Sized);
+            marks.candidate(rules, unit, id, queries.iter().map(|it| it.0).zip(fates.iter().copied()));
         }
+        // Modules count only where vmlinux has none, matching or not.
+        if unit == 0
+            && (rules.searched == Searched::Vmlinux || any && rules.searched == Searched::ModulesIfNone)
+        {
+            break;
+        }
+    }
+    any
+}
+
+/// Candidates of one unit: the id that each has in the kernel's own BTF, and the one in the unit's.
+fn candidates_in(rules: &Rules, indexed: &Indexed<'_>, root: &Root<'_>) -> Vec<(TypeId, TypeId)> {
+    let takes = |id| rules.kinds != Kinds::Exact || indexed.btf.ty(id).is_some_and(|it| it.kind == root.kind);
+    indexed.found(root).into_iter().filter(|it| takes(it.1)).collect()
+}
+
+/// Keeps a forward declaration of a type that is not there: the reason given for its absence is another one then.
+fn declaration<'data>(units: &[&Indexed<'data>], root: &Root<'_>, marks: &mut Marks<'_, 'data>) {
+    let root = Root { kind: Kind::Fwd, ..*root };
+    let mut declared = (0..).zip(units).filter_map(|(unit, it)| Some((unit, *it.found(&root).first()?)));
+    if let Some((unit, (own, id))) = declared.next() {
+        marks.pin(unit, own, id, Depth::Sized);
     }
 }
 
 /// Keeps the type that tells the size of a pointer.
-fn with_pointer_size(btf: &Arc<Btf<'_>>, marks: &mut mark::Marks) -> Result<Emitted, MinimalError> {
-    let size = btf.pointer_size();
-    let witness: TypeId = btf.pointer_witness().ok_or(MinimalError::PointerSize { size })?;
-    Marker::new(&Rules::LIBBPF, btf, marks, None).keep(witness);
-    let emitted = emit(btf, None, marks)?;
+fn with_pointer_size<'data>(
+    vmlinux: &Indexed<'data>,
+    marks: &mut Marks<'_, 'data>,
+) -> Result<Emitted<'data>, MinimalError> {
+    let size = vmlinux.btf.pointer_size();
+    let found = LONGS.iter().flat_map(|name| {
+        let is_it = |id| {
+            let ty = vmlinux.btf.ty(id);
+            ty.is_some_and(|it| matches!(it.size(), 4 | 8) && vmlinux.btf.name_is(it.name_off, name))
+        };
+        vmlinux.found(&Root::new(name, Kind::Int)).into_iter().filter(move |it| is_it(it.1))
+    });
+    let (own, id) = found.min().ok_or(MinimalError::PointerSize { size })?;
+    marks.pin(0, own, id, Depth::Sized);
+    marks.close()?;
+    let emitted = emit(marks, 0, None)?;
     match Btf::parse(&emitted.bytes)?.pointer_size() == size {
         true => Ok(emitted),
         false => Err(MinimalError::PointerSize { size }),
