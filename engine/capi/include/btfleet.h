@@ -690,6 +690,12 @@ enum btfleet_status btfleet_run_new(struct btfleet_inputs *inputs,
                                     struct btfleet_run **run);
 
 /**
+ * Looks whether a pack turned out to be damaged while answers were looked up, at the latest when their rows were read: none
+ * of the run's answers can be trusted then.
+ */
+enum btfleet_status btfleet_run_check_packs(const struct btfleet_run *run);
+
+/**
  * Frees a run. What was asked of it stays.
  */
 void btfleet_run_free(struct btfleet_run *run);

@@ -198,6 +198,16 @@ pub(crate) fn out<T>(
     })
 }
 
+/// Looks whether a pack turned out to be damaged while answers were looked up, at the latest when their rows were read: none
+/// of the run's answers can be trusted then.
+#[no_mangle]
+pub extern "C" fn btfleet_run_check_packs(run: Option<&Run>) -> Status {
+    status(|| {
+        let run = run.ok_or_else(|| Error::argument("the run is NULL"))?;
+        Ok(run.run.check_packs()?)
+    })
+}
+
 /// Frees a run. What was asked of it stays.
 #[no_mangle]
 pub extern "C" fn btfleet_run_free(run: Option<Box<Run>>) {

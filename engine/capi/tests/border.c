@@ -40,6 +40,7 @@ static void nothing_is_survived(void)
     CHECK(btfleet_run_relocate(NULL, 0, NULL) == BTFLEET_STATUS_ARGUMENT);
     CHECK(!btfleet_run_object_count(NULL) && !btfleet_run_kernel_count(NULL) && !btfleet_run_defect_count(NULL));
     CHECK(!btfleet_run_object_name(NULL, 0) && !btfleet_run_kernel_name(NULL, 0) && !btfleet_run_defect(NULL, 0));
+    CHECK(btfleet_run_check_packs(NULL) == BTFLEET_STATUS_ARGUMENT);
     CHECK(!btfleet_run_models(NULL) && !btfleet_run_refusal(NULL, 0, 0));
     CHECK(!btfleet_verdicts_count(NULL, 0) && !btfleet_verdicts_get(NULL, 0, 0));
     CHECK(!btfleet_records_count(NULL) && !btfleet_records_get(NULL, 0) && !btfleet_records_answer(NULL, 0, 0));
@@ -180,6 +181,7 @@ static void threads_are_told_the_same(int count, char **paths)
     /* What was asked of a run outlives it. */
     btfleet_verdicts *verdicts;
     CHECK(!btfleet_run_check(run, 0, &verdicts));
+    CHECK(!btfleet_run_check_packs(run));
     btfleet_run_free(run);
     CHECK(btfleet_verdicts_count(verdicts, 0) && *btfleet_verdicts_get(verdicts, 0, 0)->program);
     btfleet_verdicts_free(verdicts);

@@ -233,6 +233,11 @@ func (r *Run) ask(object int, f func(object C.size_t) uint32) error {
 	return call(func() uint32 { return f(C.size_t(object)) })
 }
 
+// checkPacks is the error if a pack turned out to be damaged while rows were read: they cannot be trusted then.
+func (r *Run) checkPacks() error {
+	return call(func() uint32 { return C.btfleet_run_check_packs(r.run) })
+}
+
 // Refusal says why an object cannot be judged on a kernel; nil if it can.
 func (r *Run) Refusal(object, kernel int) *Refusal {
 	r.mutex.RLock()

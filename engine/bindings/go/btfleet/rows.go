@@ -155,7 +155,7 @@ func (r *Run) Check(object int) ([][]Verdict, error) {
 			all[kernel] = append(all[kernel], verdict(C.btfleet_verdicts_get(of, C.size_t(kernel), i)))
 		}
 	}
-	return all, nil
+	return all, r.checkPacks()
 }
 
 func verdict(row *C.btfleet_verdict) Verdict {
@@ -230,7 +230,7 @@ func (r *Run) Resolve(object int) (*Records, error) {
 			}
 		}
 	}
-	return all, nil
+	return all, r.checkPacks()
 }
 
 func answer(row *C.btfleet_answer) Answer {
@@ -307,7 +307,7 @@ func (r *Run) Relocate(object int) ([]Relocation, error) {
 			})
 		}
 	}
-	return all, nil
+	return all, r.checkPacks()
 }
 
 func obstacleOf(row *C.btfleet_obstacle) Obstacle {
