@@ -6,6 +6,10 @@
     reason = "a panic is how a test fails; expect does not fit both crates' lints"
 )]
 
+#[expect(unsafe_code, reason = "it calls the functions as C does")]
+#[path = "border.rs"]
+mod c_border;
+
 use std::sync::Arc;
 
 use btfleet_engine::batch::{Batch, Questions, Run, outcomes as resolve_pair};
@@ -26,8 +30,14 @@ use btfleet_engine::resolve::Outcome;
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets by name.
-pub(crate) const TARGETS: [Target; 5] =
-    [("btf", btf), ("btf_ext", btf_ext), ("object", object), ("resolve", resolve), ("relocate", relocate)];
+pub(crate) const TARGETS: [Target; 6] = [
+    ("btf", btf),
+    ("btf_ext", btf_ext),
+    ("object", object),
+    ("resolve", resolve),
+    ("relocate", relocate),
+    ("border", border),
+];
 
 /// Types of one BTF, and records of one object, that are looked at where looking at all would be quadratic.
 const SOME: usize = 64;
@@ -201,6 +211,13 @@ fn inputs(data: &[u8]) -> Option<(&[u8], [&[u8]; 3])> {
     let (len, rest) = data.split_first_chunk::<4>()?;
     let (object, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
     Some((object, blobs(rest)))
+}
+
+/// Bytes that say what a C program does wrong, and the same inputs.
+fn border(data: &[u8]) {
+    let Some((control, rest)) = data.split_first_chunk::<{ c_border::CONTROL_LEN }>() else { return };
+    let Some((object, btfs)) = inputs(rest) else { return };
+    c_border::border(*control, object, btfs);
 }
 
 /// The kernel and how many modules it has.

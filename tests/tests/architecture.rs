@@ -99,8 +99,10 @@ fn unsafe_code_is_where_it_has_to_be() {
     for dir in ["engine", "cli/src", "tests/src", "benches", "workloads/src"] {
         for (path, text) in sources(dir, ".rs") {
             let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            // The border to C is a package of its own.
+            let allowed_here = allowed.contains(&relative.as_str()) || relative.starts_with("engine/capi/");
             let has_unsafe = code(&text).split_whitespace().any(|word| word == "unsafe");
-            assert!(!has_unsafe || allowed.contains(&relative.as_str()), "{relative} contains unsafe code");
+            assert!(!has_unsafe || allowed_here, "{relative} contains unsafe code");
         }
     }
 }

@@ -342,6 +342,15 @@ impl OwnedRun {
         self.inputs().objects.get(object).ok_or(RunError::NoObject(object))
     }
 
+    /// Looks whether a pack turned out to be damaged: some of it is looked at only when rows are made, and none of the
+    /// answers can be trusted then.
+    ///
+    /// # Errors
+    /// [`RunError::Pack`].
+    pub fn check_packs(&self) -> Result<(), RunError> {
+        Ok(self.inputs().check_packs()?)
+    }
+
     /// What becomes of every record of object number `object` on every kernel.
     ///
     /// # Errors
@@ -352,7 +361,7 @@ impl OwnedRun {
             !self.options.respect_autoload || of.programs().get(program).is_none_or(|it| it.autoload)
         };
         let folded = self.run().fold(object, |reloc| reloc.program.is_none_or(is_on));
-        self.inputs().check_packs()?;
+        self.check_packs()?;
         Ok(Answers::new(self, object, folded))
     }
 
@@ -372,7 +381,7 @@ impl OwnedRun {
         });
         let survey = survey.map(SurveyOfFiles::borrow_dependent);
         let verdicts = check(self.run(), survey, &self.world, object);
-        self.inputs().check_packs()?;
+        self.check_packs()?;
         Ok(Judgements::new(self, object, verdicts))
     }
 
@@ -387,7 +396,7 @@ impl OwnedRun {
         }
         let optional = if self.options.respect_autoload { Optional::Leave } else { Optional::Relocate };
         let planned = plan(self.run(), object, optional);
-        self.inputs().check_packs()?;
+        self.check_packs()?;
         Ok(Relocations::new(self, of, object, planned))
     }
 }

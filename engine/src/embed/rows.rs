@@ -151,10 +151,15 @@ impl<'r> RelocatedClass<'r> {
         self.planned.plan.as_ref().map_err(|obstacle| ObstacleRow::new(self.object, obstacle))
     }
 
+    /// Why there is no file that libbpf would make, if so.
+    pub fn obstacle(&self) -> Option<ObstacleRow> {
+        self.plan().err()
+    }
+
     /// The object's file.
     ///
     /// # Errors
-    /// Why there is none that libbpf would make.
+    /// As [`Self::obstacle`].
     pub fn file(&self) -> Result<Vec<u8>, ObstacleRow> {
         Ok(self.plan()?.patch.apply(self.object))
     }
@@ -174,7 +179,7 @@ impl<'r> RelocatedClass<'r> {
     /// The entry programs in the file.
     ///
     /// # Errors
-    /// As [`Self::file`].
+    /// As [`Self::obstacle`].
     pub fn programs(&self) -> Result<Vec<ProgramCode>, ObstacleRow> {
         let plan = self.plan()?;
         let file = plan.patch.apply(self.object);
@@ -195,7 +200,7 @@ impl<'r> RelocatedClass<'r> {
     /// The same change as lists of fields and values, for all functions of the object.
     ///
     /// # Errors
-    /// As [`Self::file`]; and if fields cannot tell what changes.
+    /// As [`Self::obstacle`]; and if fields cannot tell what changes.
     pub fn patch_lists(&self) -> Result<Vec<PatchList>, ObstacleRow> {
         let plan = self.plan()?;
         lists(self.object, &plan.patch).ok_or_else(|| ObstacleRow::new(self.object, &Obstacle::SharedBytes))

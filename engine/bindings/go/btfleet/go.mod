@@ -1,0 +1,3 @@
+module btfleet
+
+go 1.19
