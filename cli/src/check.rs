@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::depend::Survey;
+use btfleet_engine::embed::{Loaders, Refusal};
 use btfleet_engine::object::{Object, Reloc, SourceLine};
 use btfleet_engine::report::{self, Effect, Finding, Roles, Verdict, Verdicts};
 use btfleet_engine::resolve::Code;
@@ -11,8 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::compare;
-use crate::load::{Files, Inputs};
-use crate::loader::{Loaders, Refusal};
+use crate::load::{self, Inputs};
+use crate::loader::loaders;
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, progress};
 use crate::project::{Project, what_about};
 use crate::resolve::object_defects;
@@ -30,8 +31,8 @@ const KERNEL_COLUMNS_MAX: usize = 12;
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let project = args.manifest.as_ref().map(|it| Project::read(it)).transpose()?.unwrap_or_default();
-    let files = Files::read(&args.inputs, &batch)?;
-    let mut inputs = files.parse(&batch);
+    let files = load::read(&args.inputs, &batch)?;
+    let mut inputs = load::parse(&files, &batch);
     project.apply(&mut inputs.objects)?;
     let inputs = inputs;
     let mut world = world(&args.world, &inputs)?;
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if args.compare_loaders {
         return compare::run(args, &batch, &inputs, &world);
     }
-    let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
+    let loaders = loaders(args.loader, &inputs.kernel_names)?;
     let format = args.format;
     let hashes = match format {
         Format::Jsonl => batch.map(&inputs.object_files, |file| hex(&Sha256::digest(&file.data))),
@@ -142,7 +143,7 @@ fn json_rows(
     let object_name = inputs.object_names.get(object_no).map_or("", String::as_str);
     let hash = hashes.get(object_no).map_or("", String::as_str);
     for (kernel_no, &kernel_name) in inputs.kernel_names.iter().enumerate() {
-        if let Some(Refusal { code, why, .. }) = loaders.refusal(inputs, object_no, kernel_no) {
+        if let Some(Refusal { code, why, .. }) = inputs.refusal(loaders, object_no, kernel_no) {
             push_line(&mut text, &PairRow::new(object_name, kernel_name, code, why));
             count += 1;
             continue;
@@ -259,7 +260,7 @@ impl<'a> Summary<'a> {
         for (kernel, (cell, class)) in cells.iter_mut().zip(&verdicts.classes.of).enumerate() {
             if let Some(kernels) = class.and_then(|it| kernels_of.get_mut(it as usize)) {
                 kernels.push(kernel);
-            } else if let Some(refusal) = loaders.refusal(inputs, object_no, kernel) {
+            } else if let Some(refusal) = inputs.refusal(loaders, object_no, kernel) {
                 *self.pairs_not_judged.entry(refusal.short).or_default() += 1;
                 *cell = Cell::NotJudged;
             }

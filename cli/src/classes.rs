@@ -6,7 +6,7 @@ use btfleet_engine::report::{Partition, classes};
 use serde::Serialize;
 
 use crate::args::{ClassesArgs, Emit};
-use crate::load::{Files, Inputs};
+use crate::load::{self, Inputs};
 use crate::output::{DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural};
 
 /// Names of kernels on one line, and objects, before it says how many more there are.
@@ -15,8 +15,8 @@ const OBJECTS_SHOWN: usize = 30;
 
 pub(crate) fn run(args: &ClassesArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
-    let files = Files::read(&args.inputs, &batch)?;
-    let inputs = files.parse(&batch);
+    let files = load::read(&args.inputs, &batch)?;
+    let inputs = load::parse(&files, &batch);
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, args.inputs.modules.into());
     let partition = classes(&batch, &run, &inputs.objects);

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use btfleet_engine::batch::{Batch, Run};
+use btfleet_engine::embed::Loaders;
 use btfleet_engine::object::Object;
 use btfleet_engine::report::{self, Finding, ProgramVerdict, Verdict, World};
 use serde::Serialize;
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::load::Inputs;
-use crate::loader::{LoaderArg, Loaders};
+use crate::loader::{LoaderArg, release_in_name};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural};
 use crate::rows::{EndRow, InputRow, push_line};
 
@@ -70,7 +71,7 @@ pub(crate) fn run(
 ) -> Result<Exit, Failure> {
     let loaders: Vec<(&'static str, Loaders)> = COMPARED
         .into_iter()
-        .map(|(name, arg)| (name, Loaders::where_known(arg, &inputs.kernel_names)))
+        .map(|(name, arg)| (name, Loaders::where_known(arg, &inputs.kernel_names, release_in_name)))
         .collect();
     let runs: Vec<Run<'_>> = loaders
         .iter()

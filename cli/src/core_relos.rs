@@ -7,7 +7,7 @@ use btfleet_engine::prog_load::ProgLoad;
 use serde::Serialize;
 
 use crate::args::{CoreRelosArgs, CoreRelosFormat, InputArgs, ModulesArg};
-use crate::load::Files;
+use crate::load;
 use crate::output::{Exit, Failure, Output};
 use crate::rows::hex;
 
@@ -47,8 +47,8 @@ pub(crate) fn run(args: &CoreRelosArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(0).map_err(Failure::System)?;
     let input_args =
         InputArgs { objects: args.objects.clone(), kernels: Vec::new(), modules: ModulesArg::Each, jobs: 0 };
-    let files = Files::read(&input_args, &batch)?;
-    let inputs = files.parse(&batch);
+    let files = load::read(&input_args, &batch)?;
+    let inputs = load::parse(&files, &batch);
     let mut out = match args.format {
         CoreRelosFormat::Json => Output::new(),
         CoreRelosFormat::Bin => Output::binary(),

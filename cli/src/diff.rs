@@ -8,7 +8,7 @@ use btfleet_engine::kernel::Kernel;
 use serde::Serialize;
 
 use crate::args::{DiffArgs, Format, InputArgs, ModulesArg};
-use crate::load::{Files, Inputs};
+use crate::load::{self, Inputs};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural};
 use crate::rows::push_line;
 
@@ -20,8 +20,8 @@ pub(crate) fn run(args: &DiffArgs) -> Result<Exit, Failure> {
         modules: ModulesArg::Each,
         jobs: 0,
     };
-    let files = Files::read(&input_args, &batch)?;
-    let inputs = files.parse(&batch);
+    let files = load::read(&input_args, &batch)?;
+    let inputs = load::parse(&files, &batch);
     let [old, new] = inputs.kernels.as_slice() else {
         if inputs.complete() {
             let count = plural(inputs.kernels.len(), "kernel");

@@ -15,7 +15,7 @@ use btfleet_engine::resolve::Outcome;
 use serde_json::{Value, json};
 
 use crate::args::{ExplainArgs, ExplainFormat, InputArgs};
-use crate::load::Files;
+use crate::load;
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural};
 use crate::world::world;
 
@@ -55,8 +55,8 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         modules: args.modules,
         jobs: 1,
     };
-    let files = Files::read(&input_args, &batch)?;
-    let inputs = files.parse(&batch);
+    let files = load::read(&input_args, &batch)?;
+    let inputs = load::parse(&files, &batch);
     if inputs.objects.len() > 1 {
         let (arg, count) = (args.object.to_string_lossy(), inputs.objects.len());
         return Err(Failure::Usage(format!("{arg} names {}; explain takes one", plural(count, "object"))));
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let judged = |it: &usize| inputs.mismatch(0, *it).is_none();
     let kernels: Vec<usize> = (0..inputs.kernels.len()).filter(judged).collect();
     let Some(&newest) = kernels.last() else {
-        message(&format!("btfleet: {}", inputs.mismatch(0, 0).unwrap_or_default()));
+        message(&format!("btfleet: {}", inputs.mismatch(0, 0).map_or("", |it| it.why)));
         return Ok(Exit::NotJudged);
     };
     let modules = args.modules.into();

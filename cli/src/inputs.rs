@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+pub(crate) use btfleet_engine::embed::KernelInput;
 use btfleet_engine::ingest::{InputError, KernelSource, looks_like_kernel, looks_like_object};
 use btfleet_engine::pack::looks_like_pack;
 
@@ -27,15 +28,6 @@ impl<T> Default for Found<T> {
     fn default() -> Self {
         Self { inputs: Vec::new(), skipped: 0, errors: Vec::new() }
     }
-}
-
-/// Where kernels are to be read from.
-#[derive(Debug)]
-pub(crate) enum KernelInput {
-    /// One kernel.
-    Files(KernelSource),
-    /// A pack: all its kernels, or the one of this name.
-    Pack(PathBuf, Option<String>),
 }
 
 /// Kernels in files of their own, and packs.

@@ -3,10 +3,11 @@
 
 use btfleet_engine::MODELS;
 use btfleet_engine::batch::Run;
+use btfleet_engine::embed::Refusal;
 use btfleet_engine::ingest::InputError;
 use btfleet_engine::object::Object;
 use btfleet_engine::relocate::{self, Obstacle, Patch, Plan, Unanswered};
-use btfleet_engine::resolve::Code;
+use btfleet_engine::report::ObstacleRow;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -138,42 +139,21 @@ impl ProgramEntry {
 }
 
 impl<'a> ObstacleEntry<'a> {
-    pub(crate) fn byte_order(kernel: &'a str, why: &str) -> Self {
-        Self::of_pair(kernel, "byte-order-mismatch", why)
+    pub(crate) fn of_pair(kernel: &'a str, refusal: Refusal) -> Self {
+        Self::of_row(kernel, ObstacleRow::of_pair(refusal.code, refusal.why))
     }
 
     pub(crate) fn new(kernel: &'a str, object: &Object<'_>, obstacle: Obstacle) -> Self {
-        match obstacle {
-            Obstacle::Record(unanswered) => Self::of_record(kernel, object, unanswered),
-            Obstacle::SharedBytes => {
-                let why = "something else is in the same bytes of the file or changes the same instructions";
-                Self::of_pair(kernel, "shared-bytes", why)
-            }
-        }
-    }
-
-    fn of_pair(kernel: &'a str, code: &'static str, why: &str) -> Self {
-        let message = why.to_owned();
-        Self { kernel, code, fatal: None, section: None, program: None, insn_off: None, message }
+        Self::of_row(kernel, ObstacleRow::new(object, obstacle))
     }
 
     pub(crate) fn of_record(kernel: &'a str, object: &Object<'_>, unanswered: Unanswered) -> Self {
-        let reloc = object.relocs().get(unanswered.reloc);
-        let path = reloc.map(|it| object.path(it)).unwrap_or_default();
-        let (code, fatal, why) = match unanswered.fatal {
-            Some(error) => (error.code(), Some(error.errno()), error.to_string()),
-            None => (Code::ModuleDependent.name(), None, "modules give different answers".into()),
-        };
-        let program = reloc.and_then(|it| object.programs().get(it.program?));
-        Self {
-            kernel,
-            code,
-            fatal,
-            section: reloc.map(|it| text(it.section)),
-            program: program.map(|it| text(it.name)),
-            insn_off: reloc.map(|it| it.insn_off),
-            message: if path.is_empty() { why } else { format!("{path}: {why}") },
-        }
+        Self::of_row(kernel, ObstacleRow::of_record(object, unanswered))
+    }
+
+    fn of_row(kernel: &'a str, row: ObstacleRow) -> Self {
+        let ObstacleRow { code, fatal, section, program, insn_off, message } = row;
+        Self { kernel, code, fatal, section, program, insn_off, message }
     }
 }
 

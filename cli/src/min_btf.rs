@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::args::MinBtfArgs;
-use crate::load::{Files, Inputs};
+use crate::load::{self, Inputs};
 use crate::manifest::InputEntry;
 use crate::output::{BAD, DIM, Exit, Failure, Output, message, paint, plural};
 use crate::outtree;
@@ -69,8 +69,8 @@ struct FileEntry {
 
 pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
-    let files = Files::read(&args.inputs, &batch)?;
-    let inputs = files.parse(&batch);
+    let files = load::read(&args.inputs, &batch)?;
+    let inputs = load::parse(&files, &batch);
     let questions =
         [Endian::Little, Endian::Big].map(|endian| distinct_questions(&batch, &inputs.objects, endian));
     let minimals = batch.map(&inputs.kernels, |kernel| {

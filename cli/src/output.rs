@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use btfleet_engine::embed::DamagedPack;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How a run ended; the numbers are the contract with scripts.
@@ -51,6 +52,12 @@ impl std::fmt::Display for Failure {
             Self::Usage(what) | Self::System(what) => f.write_str(what),
             Self::Internal(what) => write!(f, "internal error: {what}"),
         }
+    }
+}
+
+impl From<DamagedPack> for Failure {
+    fn from(error: DamagedPack) -> Self {
+        Self::System(error.to_string())
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::args::{Format, ResolveArgs};
-use crate::load::{Files, Inputs};
+use crate::load::{self, Inputs};
 use crate::loader::LoaderArg;
 use crate::manifest::{ModulesEntry, ObstacleEntry};
 use crate::output::{Exit, Failure, Output, progress};
@@ -69,8 +69,8 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
         ));
     }
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
-    let files = Files::read(&args.inputs, &batch)?;
-    let inputs = files.parse(&batch);
+    let files = load::read(&args.inputs, &batch)?;
+    let inputs = load::parse(&files, &batch);
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, args.inputs.modules.into());
     let optional = if args.respect_autoload { Optional::Leave } else { Optional::Relocate };
@@ -122,7 +122,7 @@ fn object_rows<'a>(inputs: &'a Inputs<'_>, run: &'a Run<'_>, number: usize, opti
     let mut failed: Vec<(usize, ObstacleEntry<'a>)> = Vec::new();
     for (kernel, &kernel_name) in inputs.kernel_names.iter().enumerate() {
         if let Some(why) = inputs.mismatch(number, kernel) {
-            failed.push((kernel, ObstacleEntry::byte_order(kernel_name, why)));
+            failed.push((kernel, ObstacleEntry::of_pair(kernel_name, why)));
         }
     }
     let mut listed: Vec<(usize, &Plan, usize)> = Vec::new();

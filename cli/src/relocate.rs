@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
 use crate::args::{Format, ModulesArg, RelocateArgs};
-use crate::load::{Files, Inputs};
+use crate::load::{self, Inputs};
 use crate::manifest::{
     FileEntry, InputEntry, Manifest, ModulesEntry, ObjectEntry, ObstacleEntry, OutputEntry, ProgramEntry,
 };
@@ -28,8 +28,8 @@ const STEM_MAX: usize = 180;
 pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let dir = OutDir::open(&args.output, args.force)?;
-    let files = Files::read(&args.inputs, &batch)?;
-    let inputs = files.parse(&batch);
+    let files = load::read(&args.inputs, &batch)?;
+    let inputs = load::parse(&files, &batch);
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, args.inputs.modules.into());
     let options = Options {
@@ -177,7 +177,7 @@ impl<'a, 'data> Results<'a, 'data> {
         let mut patches: Vec<(&Patch, Vec<(usize, &Plan)>)> = Vec::new();
         for (kernel, (planned, &name)) in by_kernel.iter().zip(&inputs.kernel_names).enumerate() {
             if let Some(why) = inputs.mismatch(object_no, kernel) {
-                entry.failed.push(ObstacleEntry::byte_order(name, why));
+                entry.failed.push(ObstacleEntry::of_pair(name, why));
                 continue;
             }
             match planned.map(|it| &it.plan) {

@@ -2,15 +2,17 @@
 
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::dialect::Loader;
+use btfleet_engine::embed::{Loaders, Refusal};
 use btfleet_engine::object::{Object, Reloc};
+use btfleet_engine::report::{AnswerRow, Place, RecordRow};
 use btfleet_engine::resolve::{Decision, Outcome};
 
 use crate::args::{Format, ResolveArgs, ResolveFormat};
-use crate::load::{Files, Inputs};
-use crate::loader::{Loaders, Refusal};
+use crate::load::{self, Inputs};
+use crate::loader::loaders;
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
 use crate::patches;
-use crate::rows::{EndRow, InputRow, PairRow, Place, RelocRow, push_line};
+use crate::rows::{EndRow, InputRow, PairRow, RelocRow, push_line};
 
 /// One object's rows, formatted where they were computed.
 struct Rows {
@@ -26,9 +28,9 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
         ResolveFormat::Patch => return patches::run(args),
     };
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
-    let files = Files::read(&args.inputs, &batch)?;
-    let inputs = files.parse(&batch);
-    let loaders = Loaders::new(args.loader, &inputs.kernel_names)?;
+    let files = load::read(&args.inputs, &batch)?;
+    let inputs = load::parse(&files, &batch);
+    let loaders = loaders(args.loader, &inputs.kernel_names)?;
     let mut out = Output::new();
     let mut rows = 0;
     let mut complete = inputs.complete();
@@ -126,9 +128,13 @@ fn object_rows<'a>(
     let autoloaded = |reloc: &Reloc<'_>| {
         reloc.program.and_then(|it| object.programs().get(it)).is_none_or(|program| program.autoload)
     };
+    let records: Vec<RecordRow<'_>> = match format {
+        Format::Jsonl => object.relocs().iter().map(|it| RecordRow::new(object, it)).collect(),
+        Format::Table => Vec::new(),
+    };
     let folded = run.fold(number, |reloc| !args.respect_autoload || autoloaded(reloc));
     for (kernel, &kernel_name) in inputs.kernel_names.iter().enumerate() {
-        if let Some(Refusal { code, why, .. }) = loaders.refusal(inputs, number, kernel) {
+        if let Some(Refusal { code, why, .. }) = inputs.refusal(loaders, number, kernel) {
             rows.judged = false;
             match format {
                 Format::Jsonl => {
@@ -146,10 +152,10 @@ fn object_rows<'a>(
         rows.count += outcomes.len();
         match format {
             Format::Jsonl => {
-                for (record, (reloc, outcome)) in object.relocs().iter().zip(&outcomes).enumerate() {
-                    let place = Place { run, object: number, record, kernel };
-                    let row = RelocRow::new(object_name, kernel_name, object, reloc, place, outcome);
-                    push_line(&mut rows.text, &row);
+                for (at, (record, outcome)) in records.iter().zip(&outcomes).enumerate() {
+                    let place = Place { run, object: number, record: at, kernel };
+                    let answer = AnswerRow::new(place, record.insn, outcome);
+                    push_line(&mut rows.text, &RelocRow::new(object_name, kernel_name, record, answer));
                 }
             }
             Format::Table if outcomes.is_empty() => {}

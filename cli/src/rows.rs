@@ -1,14 +1,11 @@
 //! `--format jsonl`: one object a line, fields in a fixed order. The field names are the contract with scripts.
 
 use btfleet_engine::MODELS;
-use btfleet_engine::batch::Run;
-use btfleet_engine::fleet::Candidate;
 use btfleet_engine::format::Endian;
-use btfleet_engine::format::btf_ext::RelocKind;
 use btfleet_engine::ingest::InputError;
-use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::report::ProgramVerdict;
-use btfleet_engine::resolve::{Decision, Outcome};
+use btfleet_engine::object::Object;
+pub(crate) use btfleet_engine::report::text;
+use btfleet_engine::report::{self, AnswerRow, ProgramVerdict, RecordRow};
 use serde::Serialize;
 
 use crate::project::{AcceptedRow, Project};
@@ -20,14 +17,14 @@ pub(crate) struct RelocRow<'a> {
     t: &'static str,
     object: &'a str,
     kernel: &'a str,
-    section: String,
-    program: Option<String>,
+    section: &'a str,
+    program: Option<&'a str>,
     insn_off: u32,
     kind: KindName,
     type_id: u32,
-    root: String,
-    access: String,
-    path: String,
+    root: &'a str,
+    access: &'a str,
+    path: &'a str,
     code: &'static str,
     reason: Option<&'static str>,
     fatal: Option<i32>,
@@ -44,7 +41,7 @@ pub(crate) struct RelocRow<'a> {
     target_module: Option<&'a str>,
     insn_before: String,
     insn: String,
-    file: Option<String>,
+    file: Option<&'a str>,
     line: Option<u32>,
     /// Only where modules disagree: the answer with each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -73,11 +70,6 @@ enum KindName {
     Unknown(u32),
 }
 
-/// Bytes as text; what is no UTF-8 becomes U+FFFD.
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 pub(crate) fn byte_order_name(endian: Endian) -> &'static str {
     match endian {
         Endian::Little => "little",
@@ -94,150 +86,64 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A record of a run: the numbers of its object, of itself and of the kernel.
-#[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) run: &'a Run<'a>,
-    pub(crate) object: usize,
-    pub(crate) record: usize,
-    pub(crate) kernel: usize,
-}
-
-impl<'a> Place<'a> {
-    fn target_type(self, reloc: &Reloc<'_>, decision: &Decision) -> Option<String> {
-        let Self { run, object, record, kernel } = self;
-        if reloc.kind != Some(RelocKind::FieldByteOffset) || decision.target_type.0 == 0 {
-            return None;
-        }
-        let shape = run.shape_of(object, record, kernel, decision.candidate?)?;
-        Some(shape.btf.type_name(decision.target_type))
-    }
-
-    fn module_name(self, candidate: Option<Candidate>) -> Option<&'a str> {
-        Some(self.run.module_name(self.kernel, candidate?.module?))
-    }
-
-    fn root_id(self, candidate: Option<Candidate>) -> Option<u32> {
-        Some(self.run.id_of(self.object, self.record, self.kernel, candidate?)?.0)
-    }
-}
-
 impl<'a> RelocRow<'a> {
     pub(crate) fn new(
         object_name: &'a str,
         kernel_name: &'a str,
-        object: &Object<'_>,
-        reloc: &Reloc<'_>,
-        place: Place<'a>,
-        outcome: &Outcome,
+        record: &'a RecordRow<'_>,
+        answer: AnswerRow<'a>,
     ) -> Self {
-        let insn_before = hex(object.insn_bytes(reloc));
-        let line = object.source_line(reloc);
-        let mut row = Self {
+        Self {
             v: 1,
             t: "reloc",
             object: object_name,
             kernel: kernel_name,
-            section: text(reloc.section),
-            program: reloc.program.and_then(|it| object.programs().get(it)).map(|it| text(it.name)),
-            insn_off: reloc.insn_off,
-            kind: reloc.kind.map_or(KindName::Unknown(reloc.raw_kind), |it| KindName::Known(it.name())),
-            type_id: reloc.type_id.0,
-            root: object.root_name(reloc),
-            access: text(reloc.access),
-            path: object.path(reloc),
-            code: "skipped",
-            reason: None,
-            fatal: None,
-            orig: None,
-            new: None,
-            unresolved: None,
-            poisoned: false,
-            validate: None,
-            orig_sz: None,
-            new_sz: None,
-            resize_fails: None,
-            target: None,
-            root_id: None,
-            target_module: None,
-            insn: insn_before.clone(),
-            insn_before,
-            file: line.map(|it| text(it.file)),
-            line: line.map(|it| it.line),
-            by_module: Vec::new(),
-        };
-        match outcome {
-            Outcome::Skipped => {}
-            Outcome::Fatal(error) => {
-                row.code = error.code();
-                row.fatal = Some(error.errno());
-            }
-            Outcome::Decided(decision) => {
-                row.code = decision.code.name();
-                row.reason = decision.reason.map(|it| it.name());
-                row.orig = Some(decision.orig.to_string());
-                row.new = decision.new.map(|it| it.to_string());
-                row.unresolved = Some(decision.unresolved);
-                row.poisoned = decision.poisoned;
-                row.validate = Some(decision.validate);
-                row.orig_sz = Some(decision.orig_size);
-                row.new_sz = Some(decision.new_size);
-                row.resize_fails = Some(decision.resize_fails);
-                row.target = place.target_type(reloc, decision);
-                row.root_id = place.root_id(decision.candidate);
-                row.target_module = place.module_name(decision.candidate);
-                row.insn = hex(&decision.insn);
-            }
-            Outcome::ModuleDependent(answers) => {
-                row.code = "module-dependent";
-                row.reason = Some("module-dependent");
-                row.by_module = answers
-                    .iter()
-                    .map(|it| ModuleRow::new(place, it.module, &row.insn, &it.outcome))
-                    .collect();
-            }
+            section: &record.section,
+            program: record.program.as_deref(),
+            insn_off: record.insn_off,
+            kind: record.kind.map_or(KindName::Unknown(record.raw_kind), KindName::Known),
+            type_id: record.type_id,
+            root: &record.root,
+            access: &record.access,
+            path: &record.path,
+            code: answer.code,
+            reason: answer.reason,
+            fatal: answer.fatal,
+            orig: answer.orig.map(|it| it.to_string()),
+            new: answer.new.map(|it| it.to_string()),
+            unresolved: answer.unresolved,
+            poisoned: answer.poisoned,
+            validate: answer.validate,
+            orig_sz: answer.orig_sz,
+            new_sz: answer.new_sz,
+            resize_fails: answer.resize_fails,
+            target: answer.target,
+            root_id: answer.root_id,
+            target_module: answer.target_module,
+            insn_before: hex(record.insn),
+            insn: hex(answer.insn),
+            file: record.file.as_deref(),
+            line: record.line,
+            by_module: answer.by_module.into_iter().map(ModuleRow::new).collect(),
         }
-        row
     }
 }
 
 impl<'a> ModuleRow<'a> {
-    fn new(place: Place<'a>, module: u32, insn_before: &str, outcome: &Outcome) -> Self {
-        let mut row = Self {
-            module: place.run.module_name(place.kernel, module),
-            code: "skipped",
-            reason: None,
-            fatal: None,
-            new: None,
-            unresolved: None,
-            poisoned: false,
-            root_id: None,
-            insn: insn_before.to_owned(),
-        };
-        match outcome {
-            Outcome::Fatal(error) => {
-                row.code = error.code();
-                row.fatal = Some(error.errno());
-            }
-            Outcome::Decided(decision) => {
-                row.code = decision.code.name();
-                row.reason = decision.reason.map(|it| it.name());
-                row.new = decision.new.map(|it| it.to_string());
-                row.unresolved = Some(decision.unresolved);
-                row.poisoned = decision.poisoned;
-                row.root_id = place.root_id(decision.candidate);
-                row.insn = hex(&decision.insn);
-            }
-            // A single module's answer is never one of these.
-            Outcome::Skipped | Outcome::ModuleDependent(_) => {}
+    fn new((module, answer): (&'a str, AnswerRow<'a>)) -> Self {
+        Self {
+            module,
+            code: answer.code,
+            reason: answer.reason,
+            fatal: answer.fatal,
+            new: answer.new.map(|it| it.to_string()),
+            unresolved: answer.unresolved,
+            poisoned: answer.poisoned,
+            root_id: answer.root_id,
+            insn: hex(answer.insn),
         }
-        row
     }
 }
-
-/// The layers that verdicts of this version rest on, and those of verdicts on what the kernel's own loader does.
-const JUDGED: [&str; 5] = ["co-re", "reach", "attach", "symbols", "drift"];
-const JUDGED_IN_KERNEL: [&str; 3] = ["co-re", "reach", "drift"];
 
 /// One program on one kernel.
 #[derive(Serialize)]
@@ -294,51 +200,40 @@ impl<'a> VerdictRow<'a> {
         judges_needs: bool,
         project: &'a Project,
     ) -> Option<Self> {
-        let program = object.programs().get(verdict.program)?;
-        let relocs = object.relocs();
-        let program_name = |reloc: &Reloc<'_>| {
-            reloc.program.and_then(|it| object.programs().get(it)).map(|it| text(it.name))
-        };
-        let aborted_by = verdict.aborted_by.and_then(|abort| {
-            let reloc = relocs.get(abort.reloc)?;
-            Some(AbortRow {
-                section: text(reloc.section),
-                program: program_name(reloc),
-                insn_off: reloc.insn_off,
-                code: abort.error.code(),
-                fatal: abort.error.errno(),
-            })
+        let row = report::VerdictRow::new(object, verdict, judges_needs)?;
+        let aborted_by = row.aborted_by.map(|it| AbortRow {
+            section: it.section,
+            program: it.program,
+            insn_off: it.insn_off,
+            code: it.code,
+            fatal: it.fatal,
         });
-        let findings = verdict.findings.iter().map(|finding| {
-            let reloc = finding.reloc.and_then(|it| relocs.get(it));
-            let line = reloc.and_then(|it| object.source_line(it));
-            FindingRow {
-                code: finding.code,
-                effect: finding.effect.name(),
-                insn_off: reloc.map(|it| it.insn_off),
-                root: reloc.map(|it| object.root_name(it)),
-                path: reloc.map(|it| object.path(it)),
-                subject: finding.subject.as_deref(),
-                file: line.map(|it| text(it.file)),
-                line: line.map(|it| it.line),
-                message: &finding.message,
-                accepted: project.acceptance(object, verdict.program, finding),
-            }
+        let findings = row.findings.into_iter().zip(&verdict.findings).map(|(row, finding)| FindingRow {
+            code: row.code,
+            effect: row.effect,
+            insn_off: row.insn_off,
+            root: row.root,
+            path: row.path,
+            subject: row.subject,
+            file: row.file,
+            line: row.line,
+            message: row.message,
+            accepted: project.acceptance(object, verdict.program, finding),
         });
         Some(Self {
             v: 1,
             t: "verdict",
             object: object_name,
             object_sha256,
-            program: text(program.name),
-            section: text(program.section),
+            program: row.program,
+            section: row.section,
             kernel: kernel_name,
-            autoload: program.autoload,
-            verdict: verdict.verdict.name(),
-            judged: if judges_needs { &JUDGED } else { &JUDGED_IN_KERNEL },
+            autoload: row.autoload,
+            verdict: row.verdict.name(),
+            judged: row.judged,
             aborted_by,
-            confidence: if verdict.is_bounded { "bounded" } else { "proved" },
-            assumptions: &verdict.assumptions,
+            confidence: row.confidence,
+            assumptions: row.assumptions,
             findings: findings.collect(),
         })
     }

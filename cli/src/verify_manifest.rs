@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::{Format, InputArgs, ModulesArg, VerifyArgs};
-use crate::load::Files;
+use crate::load;
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, paint, plural};
 use crate::payloads::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 use crate::relocate::{Options, Results};
@@ -72,8 +72,8 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
 
     let batch = Batch::new(args.jobs).map_err(Failure::System)?;
     let (objects, kernels) = (args.objects.clone(), args.kernels.clone());
-    let files = Files::read(&InputArgs { objects, kernels, modules, jobs: args.jobs }, &batch)?;
-    let inputs = files.parse(&batch);
+    let files = load::read(&InputArgs { objects, kernels, modules, jobs: args.jobs }, &batch)?;
+    let inputs = load::parse(&files, &batch);
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, modules.into());
     let options = Options { modules, respect_autoload, signs: true };

@@ -65,6 +65,7 @@
 //! * [`report`]: verdicts on programs, classes of kernels.
 //! * [`diff`](mod@diff): what changed between two kernels.
 //! * [`minimal`]: as much of a kernel's BTF as some objects need.
+//! * [`embed`]: from inputs to answers without lifetimes.
 //! * [`matchers`]: candidate search by several algorithms, to be measured against one another.
 //!
 //! The libbpf whose answers are modelled is named by [`MODELS`].
@@ -76,6 +77,7 @@ pub mod depend;
 pub mod dialect;
 pub mod diff;
 pub mod drift;
+pub mod embed;
 pub mod error;
 pub mod explain;
 pub mod fleet;

@@ -71,24 +71,45 @@ impl KernelFiles {
     /// # Errors
     /// [`InputError`] if vmlinux cannot be read or has no BTF.
     pub fn read(source: &KernelSource) -> Result<Self, InputError> {
-        let vmlinux = BtfBytes::find(read_file(&source.vmlinux)?, &source.vmlinux)?;
-        let mut this = Self {
-            name: source.name.clone(),
-            path: source.vmlinux.clone(),
-            vmlinux,
-            modules: Vec::with_capacity(source.modules.len()),
-            kallsyms: None,
-            kconfig: None,
-            defects: Vec::new(),
-        };
+        let mut this = Self::of_bytes(&source.name, &source.vmlinux, read_file(&source.vmlinux)?)?;
         this.read_lists();
         for path in &source.modules {
-            match this.read_module(path) {
-                Ok(module) => this.modules.push(module),
+            match read_file(path) {
+                Ok(data) => this.add_module(path, data),
                 Err(error) => this.defects.push(error.of_module()),
             }
         }
         Ok(this)
+    }
+
+    /// A kernel whose vmlinux is in memory, decompressed, and nothing beside it. `path` is what messages call it.
+    ///
+    /// # Errors
+    /// [`InputError`] if there is no BTF in it.
+    pub fn of_bytes(name: &str, path: &Path, data: Vec<u8>) -> Result<Self, InputError> {
+        let vmlinux = BtfBytes::find(data, path)?;
+        Ok(Self {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            vmlinux,
+            modules: Vec::new(),
+            kallsyms: None,
+            kconfig: None,
+            defects: Vec::new(),
+        })
+    }
+
+    /// Adds a module in memory, decompressed. `path` names it. One that cannot be used is noted in `defects`.
+    pub fn add_module(&mut self, path: &Path, data: Vec<u8>) {
+        match self.module(path, data) {
+            Ok(module) => self.modules.push(module),
+            Err(error) => self.defects.push(error.of_module()),
+        }
+    }
+
+    /// Sets its configuration.
+    pub fn set_kconfig(&mut self, kconfig: Arc<Kconfig>) {
+        self.kconfig = Some(kconfig);
     }
 
     /// Reads what lies beside the BTF: `kallsyms` or `System.map`, `available_filter_functions` and `config`, each
@@ -126,8 +147,8 @@ impl KernelFiles {
         }
     }
 
-    fn read_module(&self, path: &Path) -> Result<ModuleFile, InputError> {
-        let mut bytes = BtfBytes::find(read_file(path)?, path)?;
+    fn module(&self, path: &Path, data: Vec<u8>) -> Result<ModuleFile, InputError> {
+        let mut bytes = BtfBytes::find(data, path)?;
         // Rewritten here, where the bytes are owned; it is rare enough to parse vmlinux once more for it.
         if let Some(distilled) = bytes.distilled_base() {
             let vmlinux = Btf::parse(self.vmlinux.btf())

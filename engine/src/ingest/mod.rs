@@ -43,10 +43,20 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, InputError> {
     // Files of sysfs say how large they are too; one byte more finds the end without another allocation.
     let mut data = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0).saturating_add(1));
     file.read_to_end(&mut data).map_err(io)?;
+    expanded(data, path)
+}
+
+/// Decompresses a file's bytes if they are a zstd frame. `path` is for messages.
+///
+/// # Errors
+/// [`InputError`] with code `unreadable`.
+pub fn expanded(data: Vec<u8>, path: &Path) -> Result<Vec<u8>, InputError> {
     if !data.starts_with(&ZSTD_MAGIC) {
         return Ok(data);
     }
-    let decoder = zstd::stream::read::Decoder::with_buffer(data.as_slice()).map_err(io)?;
+    let unreadable = |what: String| InputError::unreadable(path, what);
+    let decoder = zstd::stream::read::Decoder::with_buffer(data.as_slice())
+        .map_err(|error| unreadable(error.to_string()))?;
     let mut expanded = Vec::new();
     let mut limited: Take<_> = decoder.single_frame().take(EXPANDED_LEN_MAX + 1);
     limited.read_to_end(&mut expanded).map_err(|error| unreadable(format!("zstd: {error}")))?;

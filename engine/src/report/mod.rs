@@ -12,6 +12,7 @@ mod needs;
 mod reaching;
 mod records;
 mod roles;
+mod rows;
 mod verdict;
 mod world;
 
@@ -20,5 +21,6 @@ pub use classes::{Partition, classes};
 pub use cover::Cover;
 pub use reaching::{Route, Stop, routes};
 pub use roles::Roles;
+pub use rows::{AbortRow, AnswerRow, FindingRow, ObstacleRow, Place, RecordRow, VerdictRow, text};
 pub use verdict::{Abort, Effect, Finding, ProgramVerdict, Verdict, Verdicts};
 pub use world::{Known, World};

@@ -1,0 +1,255 @@
+//! Inputs read and parsed, and what could not be.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::loaders::{Loaders, Refusal};
+use crate::batch::{Batch, ObjectFile};
+use crate::ingest::{InputCode, InputError, KernelFiles, KernelSource};
+use crate::kernel::{Kernel, PackSource};
+use crate::object::Object;
+use crate::pack::{PackError, PackFile};
+
+/// Where kernels are to be read from.
+#[derive(Clone, Debug)]
+pub enum KernelInput {
+    /// One kernel.
+    Files(KernelSource),
+    /// A pack: all its kernels, or the one of this name.
+    Pack(PathBuf, Option<String>),
+}
+
+/// All files of a run, read. Objects and kernels borrow from it.
+#[derive(Debug, Default)]
+pub struct Files {
+    objects: Vec<Result<ObjectFile, InputError>>,
+    kernels: Vec<Result<KernelData, InputError>>,
+    /// What stands in no input's place: directories that cannot be read.
+    errors: Vec<InputError>,
+}
+
+/// Where kernels are.
+#[derive(Debug)]
+enum KernelData {
+    /// In files of their own, read.
+    Files(KernelFiles),
+    /// In a pack, mapped or in memory: all of them, or the one of a name.
+    Pack(PathBuf, PackFile, Option<String>),
+}
+
+/// Parsed inputs, and defects in the order in which reports name them.
+#[derive(Debug, Default)]
+pub struct Inputs<'a> {
+    /// Kernels that can be judged on, in the order given.
+    pub kernels: Vec<Kernel<'a>>,
+    /// Their names.
+    pub kernel_names: Vec<&'a str>,
+    /// Objects that can be judged, in the order given.
+    pub objects: Vec<Object<'a>>,
+    /// Their files.
+    pub object_files: Vec<&'a ObjectFile>,
+    /// Their names.
+    pub object_names: Vec<String>,
+    /// Defects of kernels and of directories.
+    pub defects: Vec<InputError>,
+    /// Defects of objects, each with the number of objects that stand before it.
+    pub object_defects: Vec<(usize, InputError)>,
+    /// Packs that kernels are from, with their paths.
+    packs: Vec<(&'a Path, Arc<PackSource<'a>>)>,
+}
+
+/// A pack that turned out to be damaged while its types were looked up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {what}", path.display())]
+pub struct DamagedPack {
+    /// The pack.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Files {
+    /// Reads files. `errors`: what could not be looked for.
+    pub fn read(
+        batch: &Batch,
+        objects: &[PathBuf],
+        kernels: &[KernelInput],
+        errors: Vec<InputError>,
+    ) -> Self {
+        Self { objects: batch.read_objects(objects), kernels: batch.map(kernels, KernelData::read), errors }
+    }
+
+    /// None yet but what could not be looked for.
+    pub(super) fn of_errors(errors: Vec<InputError>) -> Self {
+        Self { errors, ..Self::default() }
+    }
+
+    /// Adds an object, or why there is none.
+    pub(super) fn add_object(&mut self, object: Result<ObjectFile, InputError>) {
+        self.objects.push(object);
+    }
+
+    /// Adds a kernel that is in files or in memory, or why there is none.
+    pub(super) fn add_kernel(&mut self, kernel: Result<KernelFiles, InputError>) {
+        self.kernels.push(kernel.map(KernelData::Files));
+    }
+
+    /// Adds all kernels of a pack.
+    pub(super) fn add_pack(&mut self, path: PathBuf, file: PackFile) {
+        self.kernels.push(Ok(KernelData::Pack(path, file, None)));
+    }
+
+    /// Adds what is wrong about something that stands in no input's place.
+    pub(super) fn add_error(&mut self, error: Option<InputError>) {
+        self.errors.extend(error);
+    }
+
+    /// Parses everything, in parallel.
+    pub fn parse(&self, batch: &Batch) -> Inputs<'_> {
+        let mut this = Inputs { defects: self.errors.clone(), ..Inputs::default() };
+        let kernels = batch.map(&self.kernels, |data| match data {
+            Ok(data) => data.parse(),
+            Err(error) => Err(error.clone()),
+        });
+        for parsed in kernels {
+            match parsed {
+                Ok(Parsed { kernels, defects, pack }) => {
+                    for (name, kernel) in kernels {
+                        this.kernels.push(kernel);
+                        this.kernel_names.push(name);
+                    }
+                    this.defects.extend(defects);
+                    this.packs.extend(pack);
+                }
+                Err(error) => this.defects.push(error),
+            }
+        }
+        let objects = batch.map(&self.objects, |file| match file {
+            Ok(file) => match Object::parse(&file.data) {
+                Ok(object) => Ok((object, file)),
+                Err(error) => Err(InputError::defective_object(&file.path, &error)),
+            },
+            Err(error) => Err(error.clone()),
+        });
+        for object in objects {
+            let place = this.objects.len();
+            match object {
+                Ok((object, file)) => {
+                    this.object_defects.extend(remarks(&object, file).map(|remark| (place, remark)));
+                    this.objects.push(object);
+                    this.object_files.push(file);
+                    this.object_names.push(file.path.to_string_lossy().into_owned());
+                }
+                Err(error) => this.object_defects.push((place, error)),
+            }
+        }
+        this
+    }
+}
+
+/// What one of the kernel inputs came to.
+struct Parsed<'a> {
+    kernels: Vec<(&'a str, Kernel<'a>)>,
+    defects: Vec<InputError>,
+    pack: Option<(&'a Path, Arc<PackSource<'a>>)>,
+}
+
+impl KernelData {
+    fn read(input: &KernelInput) -> Result<Self, InputError> {
+        match input {
+            KernelInput::Files(source) => KernelFiles::read(source).map(Self::Files),
+            KernelInput::Pack(path, name) => match PackFile::open(path) {
+                Ok(file) => Ok(Self::Pack(path.clone(), file, name.clone())),
+                Err(error) => Err(InputError::unusable_pack(path, &error)),
+            },
+        }
+    }
+
+    fn parse(&self) -> Result<Parsed<'_>, InputError> {
+        match self {
+            Self::Files(files) => {
+                let (kernel, defects) = files.parse()?;
+                let defects = files.defects.iter().cloned().chain(defects).collect();
+                Ok(Parsed { kernels: vec![(files.name.as_str(), kernel)], defects, pack: None })
+            }
+            Self::Pack(path, file, wanted) => {
+                let (source, mut kernels) = file
+                    .view()
+                    .and_then(PackSource::kernels)
+                    .map_err(|error| InputError::unusable_pack(path, &error))?;
+                if let Some(wanted) = wanted {
+                    // A name is mostly a path; its last part will do.
+                    let is_wanted = |name: &str| {
+                        let last = name.rsplit('/').next().unwrap_or(name);
+                        let last = last.strip_suffix(".zst").unwrap_or(last);
+                        name == wanted || last == wanted || last.strip_suffix(".btf") == Some(wanted)
+                    };
+                    kernels.retain(|(name, _)| is_wanted(name));
+                    if kernels.is_empty() {
+                        let error = PackError::NoSuchName { name: wanted.clone() };
+                        return Err(InputError::unusable_pack(path, &error));
+                    }
+                }
+                Ok(Parsed { kernels, defects: Vec::new(), pack: Some((path, source)) })
+            }
+        }
+    }
+}
+
+/// Objects that are judged although something about them is not as it should be.
+fn remarks(object: &Object<'_>, file: &ObjectFile) -> impl Iterator<Item = InputError> + use<> {
+    let refused = object.refused().map(|refusal| InputError {
+        path: file.path.clone(),
+        code: InputCode::ObjectRefused,
+        offset: None,
+        what: format!("libbpf would not open it: {refusal}"),
+    });
+    let ignored = object.ignored_btf().map(|ignored| InputError {
+        path: file.path.clone(),
+        code: InputCode::ObjectBtfIgnored,
+        offset: Some(ignored.offset()),
+        what: format!("{ignored}; libbpf loads the object without relocations"),
+    });
+    refused.into_iter().chain(ignored)
+}
+
+impl Inputs<'_> {
+    /// All defects: those of kernels and directories, then those of objects.
+    pub fn all_defects(&self) -> impl Iterator<Item = &InputError> {
+        self.defects.iter().chain(self.object_defects.iter().map(|(_, defect)| defect))
+    }
+
+    /// Whether every input was read and is judged.
+    pub fn complete(&self) -> bool {
+        self.defects.is_empty() && self.object_defects.iter().all(|(_, defect)| defect.code.is_remark())
+    }
+
+    /// Why an object and a kernel cannot be judged together by any loader, if so.
+    pub fn mismatch(&self, object: usize, kernel: usize) -> Option<Refusal> {
+        let object = self.objects.get(object)?;
+        let kernel = self.kernels.get(kernel)?;
+        Refusal::of_byte_orders(object.endian(), kernel.vmlinux.btf.endian())
+    }
+
+    /// The same by the kernel's loader.
+    pub fn refusal(&self, loaders: &Loaders, object: usize, kernel: usize) -> Option<Refusal> {
+        self.mismatch(object, kernel).or_else(|| loaders.refusal(kernel))
+    }
+
+    /// Looks whether any pack turned out to be damaged: no answer of the run can be trusted then.
+    ///
+    /// # Errors
+    /// The first such pack.
+    pub fn check_packs(&self) -> Result<(), DamagedPack> {
+        let damaged = self.packs.iter().find_map(|(path, source)| Some((path, source.damage()?)));
+        match damaged {
+            Some((path, error)) => Err(DamagedPack { path: path.to_path_buf(), what: error.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Defects of objects that stand right before object number `place`.
+    pub fn defects_before(&self, place: usize) -> impl Iterator<Item = &InputError> {
+        self.object_defects.iter().filter(move |(at, _)| *at == place).map(|(_, defect)| defect)
+    }
+}
