@@ -8,7 +8,7 @@ use btfleet_live::{Compared, Finding, Judged, Session};
 use serde::Serialize;
 
 use crate::args::{Format, InputArgs, LiveArgs, ModulesArg};
-use crate::load::Files;
+use crate::load;
 use crate::loader::release_in_name;
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural};
 use crate::rows::{EndRow, InputRow, push_line, text};
@@ -66,8 +66,8 @@ pub(crate) fn run(args: &LiveArgs) -> Result<Exit, Failure> {
         modules: ModulesArg::All,
         jobs: 1,
     };
-    let files = Files::read(&input_args, &batch)?;
-    let inputs = files.parse(&batch);
+    let files = load::read(&input_args, &batch)?;
+    let inputs = load::parse(&files, &batch);
     let Some(release) = release_in_name("live") else {
         return Err(Failure::Usage("the running kernel does not say its release".into()));
     };
