@@ -183,4 +183,8 @@ impl<'a> ModulesEntry<'a> {
         let modules: Vec<&str> = plan.modules.iter().map(|&it| run.module_name(kernel, it)).collect();
         (!modules.is_empty()).then_some(Self { kernel: name, modules })
     }
+
+    pub(crate) fn of_row(kernel: &'a str, modules: &[&'a str]) -> Self {
+        Self { kernel, modules: modules.to_owned() }
+    }
 }

@@ -2,19 +2,20 @@
 
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::dialect::Loader;
-use btfleet_engine::format::insn::INSN_LEN;
-use btfleet_engine::patch_list::{Edit, PatchList, lists};
-use btfleet_engine::relocate::{Obstacle, Optional, Plan, plan};
+use btfleet_engine::embed::Refusal;
+use btfleet_engine::patch_list::Edit;
+use btfleet_engine::relocate::{Optional, plan};
+use btfleet_engine::report::{ObstacleRow, Patches, patches};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::args::{Format, ResolveArgs};
 use crate::load::{self, Inputs};
 use crate::loader::LoaderArg;
-use crate::manifest::{ModulesEntry, ObstacleEntry};
+use crate::manifest::ModulesEntry;
 use crate::output::{Exit, Failure, Output, progress};
 use crate::resolve::{input_row, object_defects};
-use crate::rows::{EndRow, PairRow, byte_order_name, hex, push_line, text};
+use crate::rows::{EndRow, PairRow, byte_order_name, hex, push_line};
 
 /// The list of one function, for the kernels that it is the same on.
 #[derive(Serialize)]
@@ -24,8 +25,8 @@ struct PatchRow<'a> {
     object: &'a str,
     object_sha256: &'a str,
     byte_order: &'static str,
-    section: String,
-    program: String,
+    section: &'a str,
+    program: &'a str,
     subprogram: bool,
     file_offset: usize,
     insns: u64,
@@ -53,13 +54,6 @@ struct Rows {
     text: Vec<u8>,
     count: usize,
     judged: bool,
-}
-
-/// A function's list on some kernels.
-struct Class<'p> {
-    left: bool,
-    list: &'p PatchList,
-    kernels: Vec<(usize, &'p Plan)>,
 }
 
 pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
@@ -119,75 +113,42 @@ fn object_rows<'a>(inputs: &'a Inputs<'_>, run: &'a Run<'_>, number: usize, opti
         return rows;
     };
     let name = inputs.object_names.get(number).map_or("", String::as_str);
-    let planned = plan(run, number, optional);
-    let mut failed: Vec<(usize, ObstacleEntry<'a>)> = Vec::new();
-    for (kernel, &kernel_name) in inputs.kernel_names.iter().enumerate() {
-        if let Some(why) = inputs.mismatch(number, kernel) {
-            failed.push((kernel, ObstacleEntry::of_pair(kernel_name, why)));
-        }
-    }
-    let mut listed: Vec<(usize, &Plan, usize)> = Vec::new();
-    let mut all_lists: Vec<Vec<PatchList>> = Vec::new();
-    for planned in &planned {
-        let answer = planned.plan.as_ref().map_err(Clone::clone).and_then(|plan| {
-            lists(object, &plan.patch).map(|lists| (plan, lists)).ok_or(Obstacle::SharedBytes)
-        });
-        let kernels = planned.kernels.iter().copied();
-        match answer {
-            Ok((plan, lists)) => {
-                listed.extend(kernels.map(|it| (it, plan, all_lists.len())));
-                all_lists.push(lists);
-            }
-            Err(obstacle) => failed.extend(kernels.filter_map(|kernel| {
-                let kernel_name = inputs.kernel_names.get(kernel)?;
-                Some((kernel, ObstacleEntry::new(kernel_name, object, &obstacle)))
-            })),
+    let kernel_name = |kernel: usize| inputs.kernel_names.get(kernel).copied().unwrap_or_default();
+    let Patches { rows: lists, mut failed } = patches(run, number, &plan(run, number, optional));
+    for kernel in 0..inputs.kernels.len() {
+        if let Some(Refusal { code, why, .. }) = inputs.mismatch(number, kernel) {
+            failed.push((kernel, ObstacleRow::of_pair(code, why)));
         }
     }
     failed.sort_by_key(|it| it.0);
-    listed.sort_by_key(|it| it.0);
-    for (_, pair) in &failed {
-        push_line(&mut rows.text, &PairRow::new(name, pair.kernel, pair.code, &pair.message));
-        rows.count += 1;
+    for (kernel, pair) in &failed {
+        push_line(&mut rows.text, &PairRow::new(name, kernel_name(*kernel), pair.code, &pair.message));
         rows.judged = false;
     }
     let hash = hex(&Sha256::digest(&file.data));
-    for program in 0..object.programs().len() {
-        let mut classes: Vec<Class<'_>> = Vec::new();
-        for &(kernel, plan, lists) in &listed {
-            let Some(list) = all_lists.get(lists).and_then(|it| it.get(program)) else { continue };
-            let left = plan.patch.leaves(program);
-            match classes.iter_mut().find(|it| it.left == left && it.list == list) {
-                Some(class) => class.kernels.push((kernel, plan)),
-                None => classes.push(Class { left, list, kernels: vec![(kernel, plan)] }),
-            }
-        }
-        for class in classes {
-            let Some(function) = object.programs().get(program) else { continue };
-            let kernel_name = |kernel: usize| inputs.kernel_names.get(kernel).copied().unwrap_or_default();
-            let row = PatchRow {
-                v: 1,
-                t: "patch",
-                object: name,
-                object_sha256: &hash,
-                byte_order: byte_order_name(object.endian()),
-                section: text(function.section),
-                program: text(function.name),
-                subprogram: function.is_subprogram,
-                file_offset: class.list.file_offset,
-                insns: function.len / INSN_LEN as u64,
-                kernels: class.kernels.iter().map(|it| kernel_name(it.0)).collect(),
-                from_modules: class
-                    .kernels
-                    .iter()
-                    .filter_map(|&(kernel, plan)| ModulesEntry::new(kernel_name(kernel), run, kernel, plan))
-                    .collect(),
-                left: class.left,
-                edits: class.list.edits.iter().map(EditRow::new).collect(),
-            };
-            push_line(&mut rows.text, &row);
-            rows.count += 1;
-        }
+    for row in &lists {
+        let row = PatchRow {
+            v: 1,
+            t: "patch",
+            object: name,
+            object_sha256: &hash,
+            byte_order: byte_order_name(object.endian()),
+            section: &row.section,
+            program: &row.program,
+            subprogram: row.subprogram,
+            file_offset: row.file_offset,
+            insns: row.insns,
+            kernels: row.kernels.iter().map(|it| kernel_name(*it)).collect(),
+            from_modules: row
+                .from_modules
+                .iter()
+                .map(|(kernel, modules)| ModulesEntry::of_row(kernel_name(*kernel), modules))
+                .collect(),
+            left: row.left,
+            edits: row.edits.iter().map(EditRow::new).collect(),
+        };
+        push_line(&mut rows.text, &row);
     }
+    rows.count = failed.len() + lists.len();
     rows
 }

@@ -91,6 +91,20 @@ pub enum RunError {
     Pack(#[from] DamagedPack),
 }
 
+impl RunError {
+    /// Stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Threads(_) => "no-threads",
+            Self::NoRelease(_) => "no-release",
+            Self::NoKconfig => "no-kconfig",
+            Self::NoObject(_) => "no-object",
+            Self::NotLibbpf => "not-libbpf",
+            Self::Pack(_) => InputCode::PackUnusable.name(),
+        }
+    }
+}
+
 self_cell!(
     struct ParsedFiles {
         owner: Files,

@@ -7,7 +7,7 @@ use crate::object::Object;
 use crate::patch_list::{PatchList, lists};
 use crate::prog_load::ProgLoad;
 use crate::relocate::{Obstacle, Plan, Planned};
-use crate::report::{AnswerRow, ObstacleRow, Place, RecordRow, VerdictRow, Verdicts, text};
+use crate::report::{AnswerRow, ObstacleRow, Patches, Place, RecordRow, VerdictRow, Verdicts, patches, text};
 
 /// What becomes of every record of one object: what `btfleet resolve` prints.
 #[derive(Debug)]
@@ -127,6 +127,11 @@ impl<'r> Relocations<'r> {
     /// The classes, by their first kernels. Kernels that the object cannot be judged on are in none.
     pub fn classes(&self) -> impl ExactSizeIterator<Item = RelocatedClass<'_>> {
         self.planned.iter().map(|planned| RelocatedClass { run: self.run, object: self.object, planned })
+    }
+
+    /// The same as lists of what changes in each function: what `btfleet resolve --format patch` prints.
+    pub fn patches(&self) -> Patches<'_> {
+        patches(self.run.run(), self.number, &self.planned)
     }
 
     /// The class of kernel number `kernel`; `None` if there is no such kernel.
