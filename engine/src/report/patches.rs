@@ -61,7 +61,7 @@ pub fn patches<'a>(run: &'a Run<'_>, number: usize, planned: &[Planned]) -> Patc
     let mut on_kernels: Vec<OnKernel<'_>> = Vec::new();
     let mut all_lists: Vec<Vec<PatchList>> = Vec::new();
     for planned in planned {
-        let answer = planned.plan.as_ref().map_err(|it| *it).and_then(|plan| {
+        let answer = planned.plan.as_ref().map_err(Clone::clone).and_then(|plan| {
             lists(object, &plan.patch).map(|lists| (plan, lists)).ok_or(Obstacle::SharedBytes)
         });
         let kernels = planned.kernels.iter().copied();
@@ -72,7 +72,7 @@ pub fn patches<'a>(run: &'a Run<'_>, number: usize, planned: &[Planned]) -> Patc
                 all_lists.push(lists);
             }
             Err(obstacle) => {
-                found.failed.extend(kernels.map(|it| (it, ObstacleRow::new(object, obstacle))));
+                found.failed.extend(kernels.map(|it| (it, ObstacleRow::new(object, &obstacle))));
             }
         }
     }
