@@ -52,6 +52,9 @@ struct Code {
 
 const TEXT: &[u8] = b".text";
 
+/// Where names of sections are in the strings of the BTF.
+type Names = BTreeMap<Vec<u8>, u32>;
+
 /// `None` if the BTF is none.
 pub(super) fn object(blob: &Blob<'_>, endian: Endian) -> Option<Vec<u8>> {
     let btf = Btf::parse(blob.btf).ok()?;
@@ -152,7 +155,7 @@ fn with_names<'n>(
     data: &[u8],
     names: impl Iterator<Item = &'n Vec<u8>>,
     endian: Endian,
-) -> Option<(Vec<u8>, BTreeMap<Vec<u8>, u32>)> {
+) -> Option<(Vec<u8>, Names)> {
     let word = |at: usize| endian.u32_at(data, at).map(|it| it as usize);
     let header_len = word(4)?;
     let part = |off: usize, len: usize| {
@@ -175,10 +178,10 @@ fn with_names<'n>(
     Some((out, places))
 }
 
-fn btf_ext(sections: &BTreeMap<Vec<u8>, Code>, names: &BTreeMap<Vec<u8>, u32>, endian: Endian) -> Vec<u8> {
+fn btf_ext(sections: &BTreeMap<Vec<u8>, Code>, names: &Names, endian: Endian) -> Vec<u8> {
     fn part<const N: usize>(
         sections: &BTreeMap<Vec<u8>, Code>,
-        names: &BTreeMap<Vec<u8>, u32>,
+        names: &Names,
         endian: Endian,
         of: impl Fn(&Code) -> &Vec<[u32; N]>,
     ) -> Vec<u8> {
