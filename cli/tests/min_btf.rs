@@ -49,14 +49,21 @@ fn hub(root: &Path) -> String {
 
 /// The rows of a command.
 fn rows_of(verb: &str, kernels: &str) -> Vec<Value> {
-    let out = btfleet(&[verb, &sample("objects"), "-k", kernels, "--format", "jsonl"]);
+    rows_by("libbpf", verb, kernels)
+}
+
+fn rows_by(loader: &str, verb: &str, kernels: &str) -> Vec<Value> {
+    let out = btfleet(&[verb, &sample("objects"), "-k", kernels, "--loader", loader, "--format", "jsonl"]);
     let text = String::from_utf8(out.stdout).unwrap();
     text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
 }
 
 /// The rows of `resolve`, without names of kernels and of types, and ids.
 fn rows(kernels: &str) -> Vec<Value> {
-    let mut rows = rows_of("resolve", kernels);
+    without_ids(rows_of("resolve", kernels))
+}
+
+fn without_ids(mut rows: Vec<Value>) -> Vec<Value> {
     for row in &mut rows {
         let is_id = row["kind"] == "target_type_id";
         for key in ["kernel", "root_id", "target"]
@@ -197,4 +204,31 @@ fn a_pack_gives_the_same_files() {
     assert!(files == packed);
     // The kernels are in another order.
     assert_eq!(manifests[0].len(), manifests[1].len());
+}
+
+/// Check that other loaders say the same of what is kept for them, and that of one it is said that this is not known.
+#[test]
+fn other_loaders_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let kernel = sample("kernels/7.3.4+deb13-cloud-amd64.btf.zst");
+    for loader in ["kernel:7.3.4", "aya"] {
+        let out = dir.path().join(loader);
+        let out = out.to_str().unwrap();
+        let args = ["min-btf", &sample("objects"), "-k", &kernel, "-o", out, "--loader", loader];
+        let done = btfleet(&args);
+        // Big-endian samples are of no kernel here.
+        assert!(matches!(done.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&done.stderr));
+        let (whole, kept) = (rows_by(loader, "resolve", &kernel), rows_by(loader, "resolve", out));
+        let (whole, kept) = (without_ids(whole), without_ids(kept));
+        let records =
+            |rows: &[Value]| rows.iter().filter(|it| it["t"] == "reloc").cloned().collect::<Vec<_>>();
+        assert_eq!(records(&whole), records(&kept), "{loader}");
+        assert!(records(&whole).len() > 100, "{loader}");
+    }
+    let out = dir.path().join("ebpf-go");
+    let args =
+        ["min-btf", &sample("objects"), "-k", &kernel, "-o", out.to_str().unwrap(), "--loader", "ebpf-go"];
+    let done = btfleet(&args);
+    assert_eq!(done.status.code(), Some(3));
+    assert!(!done.stderr.is_empty());
 }

@@ -22,6 +22,7 @@ use btfleet_engine::format::Endian;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::minimal::minimal;
 use btfleet_engine::object::Object;
+use btfleet_engine::prog_load::ProgLoad;
 use btfleet_engine::relocate::{Optional, instructions, plan};
 use btfleet_engine::report::{World, check};
 use btfleet_engine::resolve::Outcome;
@@ -30,10 +31,11 @@ use btfleet_engine::resolve::Outcome;
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets by name.
-pub(crate) const TARGETS: [Target; 6] = [
+pub(crate) const TARGETS: [Target; 7] = [
     ("btf", btf),
     ("btf_ext", btf_ext),
     ("object", object),
+    ("skeleton", skeleton),
     ("resolve", resolve),
     ("relocate", relocate),
     ("border", border),
@@ -164,6 +166,19 @@ fn btf_ext(data: &[u8]) {
 /// An object file.
 fn object(data: &[u8]) {
     if let Ok(object) = Object::parse(data) {
+        exercise(&object);
+    }
+}
+
+/// A file with a light skeleton: what is found is an object, and its programs can be linked.
+fn skeleton(data: &[u8]) {
+    for found in btfleet_engine::skeleton::find(data) {
+        assert!(found.offset < data.len());
+        let object = Object::parse(&found.object).expect("what is written is an object");
+        for (number, program) in object.programs().iter().enumerate().filter(|(_, it)| !it.is_subprogram) {
+            let load = ProgLoad::new(&object, number);
+            assert!(load.insns.len() as u64 >= program.len);
+        }
         exercise(&object);
     }
 }
