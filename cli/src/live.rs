@@ -1,6 +1,7 @@
 //! `btfleet live`: programs in the running kernel, relocated here and by the kernel itself. Formats: docs/output.md.
 
 use btfleet_engine::batch::{Batch, outcomes};
+use btfleet_engine::dialect::Loader;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::object::Object;
 use btfleet_engine::report::Known;
@@ -71,7 +72,7 @@ pub(crate) fn run(args: &LiveArgs) -> Result<Exit, Failure> {
     let Some(release) = release_in_name("live") else {
         return Err(Failure::Usage("the running kernel does not say its release".into()));
     };
-    let loader = Session::loader(release);
+    let loader = Loader::Kernel(release);
     if let Some(why) = loader.unsupported() {
         return Err(Failure::Usage(why.into()));
     }

@@ -113,7 +113,14 @@ fn check_says_the_same_with_symbols() {
     let hub = hub(root.path());
     let verdicts = |kernels: &str| {
         let mut rows = rows_of("check", kernels);
-        rows.iter_mut().for_each(|row| row["kernel"] = Value::Null);
+        for row in &mut rows {
+            row["kernel"] = Value::Null;
+            // It names the ids that disagree, and ids are not kept.
+            let findings = row.get_mut("findings").and_then(Value::as_array_mut).into_iter().flatten();
+            for finding in findings.filter(|it| it["code"] == "ambiguous-value") {
+                finding["message"] = Value::Null;
+            }
+        }
         rows
     };
     let whole = verdicts(&hub);

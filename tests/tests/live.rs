@@ -6,7 +6,7 @@ use std::path::Path;
 
 use btfleet_engine::batch::outcomes;
 use btfleet_engine::btf::Btf;
-use btfleet_engine::dialect::Release;
+use btfleet_engine::dialect::{Loader, Release};
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{Object, ProgType};
@@ -26,7 +26,7 @@ fn on_running_kernel(what: impl Fn(&Session<'_, '_>, &Kernel<'_>, Release)) {
     };
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let Some(release) = Release::parse(release.trim()) else { return not("its release is not known".into()) };
-    if let Some(why) = Session::loader(release).unsupported() {
+    if let Some(why) = Loader::Kernel(release).unsupported() {
         return not(why.into());
     }
     let kernel = Kernel::new(Btf::parse(&vmlinux).expect("the running kernel's BTF"));
@@ -56,7 +56,7 @@ fn the_samples_come_out_the_same() {
         let (mut by_instructions, mut by_log) = (0, 0);
         for (name, bytes) in samples() {
             let object = Object::parse(&bytes).expect("a sample is an object");
-            let found = outcomes(Session::loader(release), &object, kernel, Modules::All, |_| true);
+            let found = outcomes(Loader::Kernel(release), &object, kernel, Modules::All, |_| true);
             let Ok(judged) = session.judge(&object, &found.iter().collect::<Vec<_>>()) else { continue };
             for it in judged {
                 assert_eq!(it.findings, [], "{name}: {it:?}");
@@ -76,7 +76,7 @@ fn a_wrong_answer_is_found() {
         let (mut by_instructions, mut by_log) = (0, 0);
         for (name, bytes) in samples() {
             let object = Object::parse(&bytes).expect("a sample is an object");
-            let right = outcomes(Session::loader(release), &object, kernel, Modules::All, |_| true);
+            let right = outcomes(Loader::Kernel(release), &object, kernel, Modules::All, |_| true);
             let Ok(judged) = session.judge(&object, &right.iter().collect::<Vec<_>>()) else { continue };
             let wrong: Vec<Outcome> = right.iter().map(other).collect();
             let Ok(others) = session.judge(&object, &wrong.iter().collect::<Vec<_>>()) else { continue };

@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 
 use btfleet_engine::btf::essential_name;
-use btfleet_engine::dialect::{Loader, Release};
 use btfleet_engine::format::Endian;
 use btfleet_engine::format::btf::Kind;
 use btfleet_engine::format::insn::{CALL, INSN_LEN, Insn};
@@ -80,13 +79,9 @@ impl<'k, 'data> Session<'k, 'data> {
         }
     }
 
-    /// The loader whose answers the kernel's own are compared with.
-    pub fn loader(release: Release) -> Loader {
-        Loader::Kernel(release)
-    }
-
     /// Loads all programs of an object both ways, one after the other. `outcomes`: by record, those of
-    /// [`Self::loader`] on this kernel with all modules, all programs being active.
+    /// [`Loader::Kernel`](btfleet_engine::dialect::Loader::Kernel) with the running release, on this kernel with all
+    /// modules, all programs being active.
     ///
     /// # Errors
     /// Why the object cannot be loaded here at all.
