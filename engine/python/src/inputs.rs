@@ -6,7 +6,7 @@ use btfleet_engine::embed::OwnedInputs;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyIterator, PyString};
+use pyo3::types::{PyIterator, PyString, PyTuple};
 
 /// A path, or a name and bytes.
 #[derive(Debug)]
@@ -40,11 +40,11 @@ impl Kernel {
 
 impl Input {
     fn new(given: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Ok((name, data)) = given.extract() {
-            return Ok(Self::Bytes(name, data));
-        }
-        let file = given.extract().map(Self::File);
-        file.map_err(|_| PyTypeError::new_err("an input is a path, or a tuple of a name and bytes"))
+        let input = match given.cast::<PyTuple>() {
+            Ok(pair) => pair.extract().map(|(name, data)| Self::Bytes(name, data)),
+            Err(_) => given.extract().map(Self::File),
+        };
+        input.map_err(|_| PyTypeError::new_err("an input is a path, or a tuple of a name and bytes"))
     }
 }
 

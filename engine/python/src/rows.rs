@@ -13,6 +13,8 @@ use pyo3::types::{PyBytes, PyCapsule, PyDict, PyList, PyString};
 #[pyclass(frozen, sequence, module = "btfleet")]
 #[derive(Debug)]
 pub(crate) struct Rows {
+    /// Names of the columns, made once: they are keys in every row.
+    names: Vec<Py<PyString>>,
     /// At least one, all with the same columns.
     batches: Vec<StructArray>,
 }
@@ -28,8 +30,18 @@ pub(crate) struct RowIterator {
 
 impl Rows {
     /// `batches`: of the same columns.
-    pub(crate) fn new(batches: Vec<StructArray>) -> Self {
-        Self { batches }
+    pub(crate) fn new(py: Python<'_>, batches: Vec<StructArray>) -> Self {
+        let names = batches.first().map(StructArray::column_names).unwrap_or_default();
+        Self { names: names.iter().map(|it| PyString::intern(py, it).unbind()).collect(), batches }
+    }
+
+    /// Row number `row` of a batch, which is there.
+    fn row<'py>(&self, py: Python<'py>, batch: &StructArray, row: usize) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, column) in self.names.iter().zip(batch.columns()) {
+            dict.set_item(name.bind(py), value(py, column.as_ref(), row)?)?;
+        }
+        Ok(dict)
     }
 
     fn len(&self) -> usize {
@@ -51,7 +63,7 @@ impl Rows {
         let mut at = usize::try_from(at).map_err(|_| out_of_range())?;
         for batch in &self.batches {
             if at < batch.len() {
-                return dict(py, batch, at);
+                return self.row(py, batch, at);
             }
             at -= batch.len();
         }
@@ -73,7 +85,7 @@ impl Rows {
         let list = PyList::empty(py);
         for batch in &self.batches {
             for row in 0..batch.len() {
-                list.append(dict(py, batch, row)?)?;
+                list.append(self.row(py, batch, row)?)?;
             }
         }
         Ok(list)
@@ -120,10 +132,11 @@ impl RowIterator {
     }
 
     fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        while let Some(batch) = self.rows.get().batches.get(self.batch) {
+        let rows = self.rows.get();
+        while let Some(batch) = rows.batches.get(self.batch) {
             if self.row < batch.len() {
                 self.row += 1;
-                return dict(py, batch, self.row - 1).map(Some);
+                return rows.row(py, batch, self.row - 1).map(Some);
             }
             self.batch += 1;
             self.row = 0;
@@ -134,15 +147,6 @@ impl RowIterator {
 
 fn out_of_range() -> PyErr {
     PyIndexError::new_err("row index out of range")
-}
-
-/// Row number `row`, which is there.
-fn dict<'py>(py: Python<'py>, rows: &StructArray, row: usize) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    for (field, column) in rows.fields().iter().zip(rows.columns()) {
-        dict.set_item(PyString::intern(py, field.name()), value(py, column.as_ref(), row)?)?;
-    }
-    Ok(dict)
 }
 
 /// Value number `row` of a column, which is there: a number, a truth, text, bytes, a list, a dict or `None`.
@@ -157,12 +161,20 @@ fn value<'py>(py: Python<'py>, column: &dyn Array, row: usize) -> PyResult<Bound
         DataType::Int32 => column.as_primitive::<Int32Type>().value(row).into_pyobject(py)?.into_any(),
         DataType::UInt32 => column.as_primitive::<UInt32Type>().value(row).into_pyobject(py)?.into_any(),
         DataType::UInt64 => column.as_primitive::<UInt64Type>().value(row).into_pyobject(py)?.into_any(),
-        DataType::Struct(_) => dict(py, column.as_struct(), row)?.into_any(),
+        DataType::Struct(fields) => {
+            let dict = PyDict::new(py);
+            for (field, column) in fields.iter().zip(column.as_struct().columns()) {
+                dict.set_item(PyString::intern(py, field.name()), value(py, column.as_ref(), row)?)?;
+            }
+            dict.into_any()
+        }
         DataType::LargeList(_) => {
-            let items = column.as_list::<i64>().value(row);
+            // A slice of the items would be an array of its own, with all its columns.
+            let column = column.as_list::<i64>();
+            let offset = |at: usize| column.value_offsets().get(at).and_then(|it| usize::try_from(*it).ok());
             let list = PyList::empty(py);
-            for item in 0..items.len() {
-                list.append(value(py, items.as_ref(), item)?)?;
+            for item in offset(row).unwrap_or(0)..offset(row + 1).unwrap_or(0) {
+                list.append(value(py, column.values().as_ref(), item)?)?;
             }
             list.into_any()
         }

@@ -81,13 +81,13 @@ impl Run {
     }
 
     /// Inputs that could not be used, and remarks on some that could.
-    fn defects(&self) -> Rows {
-        Rows::new(vec![tables::defects(&self.run)])
+    fn defects(&self, py: Python<'_>) -> Rows {
+        Rows::new(py, vec![tables::defects(&self.run)])
     }
 
     /// Objects and kernels that cannot be judged together.
     fn pairs(&self, py: Python<'_>) -> Rows {
-        Rows::new(vec![py.detach(|| tables::pairs(&self.run))])
+        Rows::new(py, vec![py.detach(|| tables::pairs(&self.run))])
     }
 
     /// Raises the first defect that is more than a remark, if there is one.
@@ -139,7 +139,7 @@ impl Run {
             let batches = self.run.batch().map(&parts, |part| table(&self.run, part));
             batches.into_iter().collect::<Result<Vec<_>, _>>()
         });
-        Ok(Rows::new(batches.map_err(|it| run_error(&it))?))
+        Ok(Rows::new(py, batches.map_err(|it| run_error(&it))?))
     }
 }
 
