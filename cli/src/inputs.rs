@@ -8,7 +8,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 pub(crate) use btfleet_engine::embed::KernelInput;
-use btfleet_engine::ingest::{InputError, KernelSource, looks_like_kernel, looks_like_object};
+use btfleet_engine::ingest::{
+    InputError, KernelSource, embedded, looks_like_kernel, looks_like_object, read_file,
+};
 use btfleet_engine::pack::looks_like_pack;
 
 use crate::output::Failure;
@@ -48,7 +50,7 @@ pub(crate) fn objects(args: &[OsString]) -> Result<Found<PathBuf>, Failure> {
     for path in expand_lists_and_globs(args)? {
         if path.is_dir() {
             for file in walk(&path, &mut found.errors) {
-                if has_suffix(&file, &[".o"]) || head_is(&file, looks_like_object) {
+                if has_suffix(&file, &[".o"]) || head_is(&file, looks_like_object) || carries_objects(&file) {
                     found.inputs.push(file);
                 } else {
                     found.skipped += 1;
@@ -262,6 +264,12 @@ fn has_suffix(path: &Path, suffixes: &[&str]) -> bool {
 /// Judges a file by its first bytes. One that cannot be read is taken for an input, so that it is reported.
 fn head_is(path: &Path, looks_like: impl Fn(&[u8]) -> bool) -> bool {
     head_of(path).map_or(true, |head| looks_like(&head))
+}
+
+/// Whether a file is an executable or the like with BPF programs inside.
+fn carries_objects(path: &Path) -> bool {
+    let is_elf = |head: Vec<u8>| head.starts_with(b"\x7fELF");
+    head_of(path).is_ok_and(is_elf) && read_file(path).is_ok_and(|data| !embedded(&data).is_empty())
 }
 
 fn head_of(path: &Path) -> std::io::Result<Vec<u8>> {

@@ -508,3 +508,34 @@ fn manual_pages_and_completions_are_made() {
     let script = stdout(&btfleet(&["completions", "bash"]));
     assert!(script.contains("_btfleet"));
 }
+
+/// Check that programs inside executables are found, in a directory too, and that light skeletons are pointed out.
+#[test]
+fn programs_inside_executables_are_judged() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let dir = tempfile::tempdir().unwrap();
+    let packed = fs::read(root.join("tests/skeletons/task_state.zst")).unwrap();
+    let tool = zstd::decode_all(packed.as_slice()).unwrap();
+    fs::write(dir.path().join("tool"), &tool).unwrap();
+    // An executable without any is passed over, like everything else that is no object.
+    fs::write(dir.path().join("other"), &tool[..4096]).unwrap();
+    let kernel = root.join("workloads/samples/kernels/7.3.4+deb13-cloud-amd64.btf.zst");
+    let (dir, kernel) = (dir.path().to_str().unwrap(), kernel.to_str().unwrap());
+    for loader in ["kernel", "libbpf"] {
+        let out = btfleet(&["check", dir, "-k", kernel, "--loader", loader, "--format", "jsonl"]);
+        let (text, told) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+        let rows: Vec<Value> = text.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+        let found: Vec<&Value> = rows.iter().filter(|it| it["t"] == "verdict").collect();
+        assert_eq!(found.len(), 2, "{text}");
+        assert!(
+            found.iter().all(|it| it["object"].as_str().unwrap().contains("tool!/skeleton@0x")),
+            "{text}"
+        );
+        assert_eq!(
+            told.contains("light skeletons are relocated by the kernel"),
+            loader == "libbpf",
+            "{told}"
+        );
+        assert!(told.contains("1 other file skipped"), "{told}");
+    }
+}
