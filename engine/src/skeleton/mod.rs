@@ -2,8 +2,8 @@
 //!
 //! A light skeleton is two strings of bytes in an executable or an object: a blob with the programs, their BTF and their
 //! CO-RE records, and the instructions of the loader, which passes them to `bpf()`. The kernel relocates them. The loader
-//! is straight-line code from one generator: it is read, never run ([`walk`]), and says where in the blob everything is.
-//! What is found is written down as a BPF object ([`write`]), so that it is judged like any other.
+//! is straight-line code from one generator: it is read, never run (`walk`), and says where in the blob everything is.
+//! What is found is written down as a BPF object (`write`), so that it is judged like any other.
 //!
 //! What the loader looks up at run time besides attach targets (kernel functions and variables) is not in the object, and
 //! maps stay numbers.
