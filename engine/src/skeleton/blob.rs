@@ -55,6 +55,14 @@ pub(super) struct Program<'d> {
     pub(super) core_relos: Vec<[u32; 4]>,
 }
 
+impl Program<'_> {
+    /// What it takes in the blob, in **bytes**.
+    fn len(&self) -> usize {
+        let records = self.func_info.len() * 8 + (self.line_info.len() + self.core_relos.len()) * 16;
+        self.insns.len() * INSN_LEN + records
+    }
+}
+
 /// A blob that has been found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Blob<'d> {
@@ -90,7 +98,10 @@ impl<'d> Blob<'d> {
             let btf = data.get(btf_at as usize..)?.get(..size as usize)?;
             let programs: Option<Vec<_>> =
                 script.programs.iter().map(|(attr, target)| reader.program(*attr, *target)).collect();
-            Some(Self { btf, programs: programs? })
+            let programs = programs?;
+            // Each has bytes of its own; many that share theirs would be written down as many times.
+            let len: usize = programs.iter().map(Program::len).sum();
+            (len <= data.len()).then_some(Self { btf, programs })
         })
     }
 }

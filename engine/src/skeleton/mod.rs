@@ -35,15 +35,22 @@ const PROLOGUES: [(Endian, [u8; 16]); 2] = [
     (Endian::Big, [0xbf, 0x61, 0, 0, 0, 0, 0, 0, 0xbf, 0x1a, 0, 0, 0, 0, 0, 0]),
 ];
 
+/// Most pairs of a loader and a start of BTF that are tried; files have some dozen. A stop for files made to take long.
+const TRIES_MAX: usize = 1 << 16;
+
 /// Finds the light skeletons in a file's bytes, in their order.
 pub fn find(data: &[u8]) -> Vec<Found> {
     let mut found = Vec::new();
+    let mut tries_left = TRIES_MAX;
     for (endian, prologue) in PROLOGUES {
         // BTF starts that a blob may be recognised by; looked for once there is a loader at all.
         let mut btf_starts: Option<Vec<usize>> = None;
         for offset in memmem::find_iter(data, &prologue) {
             let Some(script) = data.get(offset..).and_then(|it| Script::read(it, endian)) else { continue };
             let starts = btf_starts.get_or_insert_with(|| blob::btf_starts(data, endian));
+            // HARDEN: bpftool makes no such files.
+            let Some(left) = tries_left.checked_sub(starts.len()) else { break };
+            tries_left = left;
             let Some(blob) = Blob::find(data, starts, &script, endian) else { continue };
             if let Some(object) = write::object(&blob, endian) {
                 found.push(Found { offset, object });

@@ -16,6 +16,7 @@ const PROG_LOAD: i32 = 5;
 const BTF_LOAD: i32 = 18;
 /// Opcodes.
 const MOV64_IMM: u8 = 0xb7;
+const MOV64_REG: u8 = 0xbf;
 const STX_DW: u8 = 0x7b;
 const STX_W: u8 = 0x63;
 const EXIT: u8 = 0x95;
@@ -55,6 +56,7 @@ impl Script {
         let mut targets: HashMap<u32, NamePlace> = HashMap::new();
         let slots = code.as_chunks::<INSN_LEN>().0;
         let mut slots = slots.iter().take(SLOTS_MAX).map(|it| Insn::decode(*it, endian)).peekable();
+        let mut is_first = true;
         while let Some(insn) = slots.next() {
             let get =
                 |held: &[Option<Held>; 16], register: u8| held.get(usize::from(register)).copied().flatten();
@@ -66,6 +68,8 @@ impl Script {
                 continue;
             }
             match (insn.code, get(&held, insn.dst), get(&held, insn.src)) {
+                // Another one begins: this one has no end. So that no byte is read by two of them.
+                (MOV64_REG, ..) if insn.dst == 6 && insn.src == 1 && !is_first => return None,
                 // The end: success. An error ends with another value, and before.
                 (MOV64_IMM, ..) if insn.dst == 0 && insn.imm == 0 => {
                     if slots.peek().is_some_and(|it| it.code == EXIT) {
@@ -101,6 +105,7 @@ impl Script {
                 _ if matches!(insn.code & 7, 0 | 1 | 4 | 7) => *held.get_mut(usize::from(insn.dst))? = None,
                 _ => {}
             }
+            is_first = false;
         }
         (!this.programs.is_empty() && this.btf.is_some()).then_some(this)
     }

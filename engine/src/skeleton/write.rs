@@ -121,15 +121,18 @@ fn add(code: &mut Code, text: &mut Code, program: &Program<'_>, btf: &Btf<'_>, e
         };
         (is_entry, u32::try_from(at).unwrap_or(u32::MAX))
     };
-    for &[slot, file, line, column] in &program.line_info {
+    // What is about no instruction is refused by the kernel.
+    let is_inside = |slot: usize| slot < total;
+    for &[slot, file, line, column] in program.line_info.iter().filter(|it| is_inside(it[0] as usize)) {
         let (is_entry, at) = place(slot as usize);
         let of = if is_entry { &mut *code } else { &mut *text };
         of.line_info.push([at, file, line, column]);
     }
-    for &[offset, ty, access, kind] in &program.core_relos {
+    let relos = program.core_relos.iter().filter(|it| is_inside(it[0] as usize / INSN_LEN));
+    for &[offset, ty, access, kind] in relos {
         let (is_entry, at) = place(offset as usize / INSN_LEN);
         let of = if is_entry { &mut *code } else { &mut *text };
-        of.core_relos.push([at + offset % 8, ty, access, kind]);
+        of.core_relos.push([at.saturating_add(offset % 8), ty, access, kind]);
     }
     let mut starts: Vec<(usize, Option<u32>)> =
         program.func_info.iter().map(|it| (it[0] as usize, Some(it[1]))).filter(|it| it.0 < total).collect();
