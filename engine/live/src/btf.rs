@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
-use btfleet_engine::btf::{Btf, Type, TypeId};
+use btfleet_engine::btf::{Btf, Type, TypeId, assemble, sections};
 use btfleet_engine::format::Endian;
-use btfleet_engine::format::btf::{HEADER_LEN_MIN, Kind, LINKAGE_EXTERN, TYPE_LEN};
+use btfleet_engine::format::btf::{Kind, LINKAGE_EXTERN, TYPE_LEN};
 use btfleet_engine::object::Object;
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
@@ -57,15 +57,8 @@ pub(crate) fn for_kernel(
     places: &Places<'_>,
     kconfig: (&[KconfigPlace], u32),
 ) -> Option<Vec<u8>> {
-    let (btf, data) = (object.btf()?, object.btf_data());
-    let endian = object.endian();
-    let word = |at: usize| endian.u32_at(data, at).map(|it| it as usize);
-    let header_len = word(4)?;
-    let part = |off: usize, len: usize| {
-        let start = header_len.checked_add(word(off)?)?;
-        data.get(start..start.checked_add(word(len)?)?)
-    };
-    let (types, strings) = (part(8, 12)?, part(16, 20)?);
+    let (btf, endian) = (object.btf()?, object.endian());
+    let (types, strings) = sections(object.btf_data())?;
     let name_of = |kind: Kind| {
         btf.own_types().find(|(_, it)| it.kind == kind && it.name_off != 0).map_or(0, |(_, it)| it.name_off)
     };
@@ -83,15 +76,7 @@ pub(crate) fn for_kernel(
     let mut types = edited.types;
     let int = [name_of(Kind::Int), u32::from(Kind::Int.raw()) << 24, 4, 32];
     types.extend(int.iter().flat_map(|it| endian.u32_bytes(*it)));
-    let len = |of: &[u8]| u32::try_from(of.len()).ok();
-    let mut out = Vec::with_capacity(HEADER_LEN_MIN + types.len() + strings.len());
-    // Magic number, version and flags are as they were.
-    out.extend(data.get(..4)?);
-    let head = [u32::try_from(HEADER_LEN_MIN).ok()?, 0, len(&types)?, len(&types)?, len(strings)?];
-    out.extend(head.iter().flat_map(|it| endian.u32_bytes(*it)));
-    out.extend(types);
-    out.extend(strings);
-    Some(out)
+    assemble(endian, &types, strings)
 }
 
 struct Edited<'a> {

@@ -16,8 +16,8 @@ use crate::format::btf::{
 
 pub(super) struct Sections<'data> {
     endian: Endian,
-    types: &'data [u8],
-    strs: &'data [u8],
+    pub(super) types: &'data [u8],
+    pub(super) strs: &'data [u8],
     layout: &'data [u8],
     /// Byte offset of the type section in the blob, for messages.
     pub(super) types_at: u64,

@@ -11,8 +11,8 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use super::MinimalError;
 use super::mark::{Item, Marks, Node, Record};
 use super::strings::Strings;
+use crate::btf::assemble;
 use crate::format::Endian;
-use crate::format::btf::{HEADER_LEN_MIN, MAGIC};
 
 /// A BTF that was written, and what is needed to continue it.
 #[derive(Debug)]
@@ -260,24 +260,8 @@ pub(super) fn emit<'data>(
             Slot::Shell => continue,
         });
     }
-    let bytes = file(endian, &types, strings.bytes());
+    let types: Vec<u8> = types.iter().flat_map(|it| endian.u32_bytes(*it)).collect();
+    // It is shorter than what it is made from, but for the types that a module has again.
+    let bytes = assemble(endian, &types, strings.bytes()).unwrap_or_default();
     Ok(Emitted { bytes, count, contents, ids, named: all_named, strings })
-}
-
-fn file(endian: Endian, types: &[u32], strings: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEADER_LEN_MIN + size_of_val(types) + strings.len());
-    out.extend(match endian {
-        Endian::Little => MAGIC.to_le_bytes(),
-        Endian::Big => MAGIC.to_be_bytes(),
-    });
-    // Version 1, no flags.
-    out.extend([1, 0]);
-    // Shorter than what it is made from, but for the types that a module has again.
-    let [types_len, strings_len, header_len] =
-        [size_of_val(types), strings.len(), HEADER_LEN_MIN].map(|it| u32::try_from(it).unwrap_or(u32::MAX));
-    for word in [header_len, 0, types_len, types_len, strings_len].iter().chain(types) {
-        out.extend(endian.u32_bytes(*word));
-    }
-    out.extend(strings);
-    out
 }

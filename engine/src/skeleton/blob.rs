@@ -24,7 +24,7 @@ pub(super) mod attr {
     pub(super) const LINE_INFO_REC_SIZE: usize = 92;
     pub(super) const LINE_INFO: u32 = 96;
     pub(super) const LINE_INFO_CNT: usize = 104;
-    pub(in crate::skeleton) const ATTACH_BTF_ID_I16: i16 = 108;
+    pub(in crate::skeleton) const ATTACH_BTF_ID: i16 = 108;
     pub(super) const CORE_RELO_CNT: usize = 116;
     pub(super) const CORE_RELOS: u32 = 128;
     pub(super) const CORE_RELO_REC_SIZE: usize = 136;

@@ -82,7 +82,7 @@ impl Script {
                     this.pointers.insert(to.checked_add_signed(insn.off.into())?, of);
                 }
                 // A look-up leaves the type in r7.
-                (STX_W, Some(Held::Blob(to)), _) if insn.src == 7 && insn.off == attr::ATTACH_BTF_ID_I16 => {
+                (STX_W, Some(Held::Blob(to)), _) if insn.src == 7 && insn.off == attr::ATTACH_BTF_ID => {
                     targets.extend(looked_up.map(|name| (to, name)));
                 }
                 (CALL, ..) => {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::blob::{Blob, Program};
-use crate::btf::{Btf, TypeId};
+use crate::btf::{self, Btf, TypeId};
 use crate::format::Endian;
-use crate::format::btf::{HEADER_LEN_MIN, Kind};
+use crate::format::btf::Kind;
 use crate::format::insn::{CALL, INSN_LEN, Insn};
 use crate::object::{PSEUDO_CALL, PSEUDO_FUNC};
 
@@ -159,26 +159,15 @@ fn with_names<'n>(
     names: impl Iterator<Item = &'n Vec<u8>>,
     endian: Endian,
 ) -> Option<(Vec<u8>, Names)> {
-    let word = |at: usize| endian.u32_at(data, at).map(|it| it as usize);
-    let header_len = word(4)?;
-    let part = |off: usize, len: usize| {
-        let start = header_len.checked_add(word(off)?)?;
-        data.get(start..start.checked_add(word(len)?)?)
-    };
-    let (types, mut strings) = (part(8, 12)?, part(16, 20)?.to_vec());
+    let (types, strings) = btf::sections(data)?;
+    let mut strings = strings.to_vec();
     let mut places = BTreeMap::new();
     for name in names {
         places.insert(name.clone(), u32::try_from(strings.len()).ok()?);
         strings.extend(name);
         strings.push(0);
     }
-    let mut out = data.get(..4)?.to_vec();
-    let (types_len, strings_len) = (u32::try_from(types.len()).ok()?, u32::try_from(strings.len()).ok()?);
-    let head = [u32::try_from(HEADER_LEN_MIN).ok()?, 0, types_len, types_len, strings_len];
-    out.extend(head.iter().flat_map(|it| endian.u32_bytes(*it)));
-    out.extend(types);
-    out.extend(strings);
-    Some((out, places))
+    Some((btf::assemble(endian, types, &strings)?, places))
 }
 
 fn btf_ext(sections: &BTreeMap<Vec<u8>, Code>, names: &Names, endian: Endian) -> Vec<u8> {
