@@ -223,7 +223,7 @@ fn minimal_btf_gives_the_same_answers() {
             Some(Err(_)) => {
                 let small = case.minimize(|it| matches!(judge(&mut oracle, it), Some(Err(_))));
                 let why = judge(&mut oracle, &small).and_then(Result::err).unwrap_or_default();
-                panic!("run {seed}: the minimal BTF gives other answers:\n{small}{why}");
+                panic!("run {seed}: with minimal BTF the case after {records} records is answered differently:\n{small}{why}");
             }
             None => by_ids += 1,
         }
