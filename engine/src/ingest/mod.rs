@@ -9,12 +9,17 @@ mod embedded;
 mod error;
 mod facts;
 mod kernel;
+mod limits;
+mod unpack;
 
 pub use container::{BtfBytes, looks_like_kernel, looks_like_object};
 pub use embedded::{Embedded, embedded};
 pub use error::{InputCode, InputError};
 pub use facts::facts_of;
 pub use kernel::{KernelBtf, KernelFiles, KernelSource, ModuleBtf, ModuleFile};
+
+pub use limits::{Limits, OverLimit};
+pub use unpack::{Compression, read_all};
 
 use std::fs::File;
 use std::io::{Read, Take};
