@@ -8,6 +8,7 @@ use btfleet_engine::fleet::Modules;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::intake::LimitArgs;
 use crate::loader::LoaderArg;
 use crate::world::WorldArgs;
 
@@ -21,6 +22,8 @@ pub(crate) struct Cli {
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

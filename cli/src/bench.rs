@@ -9,13 +9,14 @@ use std::fmt::Display;
 
 use btfleet_engine::batch::{Batch, ObjectFile};
 use btfleet_engine::btf::{Btf, RootKinds, TypeId, hashed_roots};
-use btfleet_engine::ingest::{InputError, KernelFiles, KernelSource};
+use btfleet_engine::ingest::{InputError, KernelSource};
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::matchers::{Contender, MATCHERS, Matcher};
 use btfleet_engine::object::Object;
 
 use crate::args::MatchersArgs;
-use crate::inputs;
+use crate::inputs::{self, KernelInput};
+use crate::intake;
 use crate::output::{Exit, Failure, message, plural};
 use lookups::Lookups;
 use measure::{Bench, Figures};
@@ -63,7 +64,7 @@ pub(crate) fn matchers(args: &MatchersArgs) -> Result<Exit, Failure> {
     };
     found.errors.iter().for_each(|error| defect(error));
     let files: Vec<ObjectFile> = batch
-        .read_objects(&found_objects.inputs)
+        .read_objects(intake::get(), &found_objects.inputs)
         .into_iter()
         .filter_map(|it| it.inspect_err(|error| defect(error)).ok())
         .collect();
@@ -82,26 +83,24 @@ pub(crate) fn matchers(args: &MatchersArgs) -> Result<Exit, Failure> {
     for pack in packs {
         defect(&format!("{}: a pack has no BTF of a kernel's own; give the kernels' files", pack.display()));
     }
-    for source in sources {
-        // Modules are BTFs of their own, far smaller, and searched only for what vmlinux lacks.
-        let source = KernelSource { modules: Vec::new(), ..source };
-        let files = match KernelFiles::read(&source) {
-            Ok(files) => files,
+    // Modules are BTFs of their own, far smaller, and searched only for what vmlinux lacks.
+    let sources = sources.into_iter().map(|input| match input {
+        KernelInput::Files(source) => KernelInput::Files(KernelSource { modules: Vec::new(), ..source }),
+        input => input,
+    });
+    for files in sources.flat_map(|it| it.read_files(intake::get()).unwrap_or_default()) {
+        let parsed =
+            files.as_ref().map_err(Clone::clone).and_then(|files| Ok((&files.name, files.parse()?.0)));
+        let (name, kernel) = match parsed {
+            Ok(parsed) => parsed,
             Err(error) => {
                 defect(&error);
                 continue;
             }
         };
-        let kernel = match files.parse() {
-            Ok((kernel, _)) => kernel,
-            Err(error) => {
-                defect(&error);
-                continue;
-            }
-        };
-        match on_kernel(&mut bench, &source.name, &kernel, (!args.objects.is_empty()).then_some(&objects))? {
+        match on_kernel(&mut bench, name, &kernel, (!args.objects.is_empty()).then_some(&objects))? {
             Some(measured) => report.kernel(measured)?,
-            None => defect(&format!("{}: no object of this byte order looks anything up", source.name)),
+            None => defect(&format!("{name}: no object of this byte order looks anything up")),
         }
     }
     report.finish()?;

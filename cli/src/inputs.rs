@@ -1,6 +1,6 @@
 //! What was typed for objects and kernels, to files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;
@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use btfleet_engine::embed::KernelInput;
 use btfleet_engine::ingest::{
-    InputError, KernelSource, embedded, looks_like_kernel, looks_like_object, read_file,
+    InputError, Installed, KernelSource, Looks, OverLimit, Role, embedded, installed, release_in,
 };
 use btfleet_engine::pack::looks_like_pack;
 
+use crate::intake;
 use crate::output::Failure;
 
 /// What an expansion found.
@@ -33,12 +34,12 @@ impl<T> Default for Found<T> {
 }
 
 /// Kernels in files of their own, and packs.
-pub(crate) fn apart(inputs: Vec<KernelInput>) -> (Vec<KernelSource>, Vec<PathBuf>) {
+pub(crate) fn apart(inputs: Vec<KernelInput>) -> (Vec<KernelInput>, Vec<PathBuf>) {
     let (mut sources, mut packs) = (Vec::new(), Vec::new());
     for input in inputs {
         match input {
-            KernelInput::Files(source) => sources.push(source),
             KernelInput::Pack(path, _) => packs.push(path),
+            input => sources.push(input),
         }
     }
     (sources, packs)
@@ -50,7 +51,7 @@ pub(crate) fn objects(args: &[OsString]) -> Result<Found<PathBuf>, Failure> {
     for path in expand_lists_and_globs(args)? {
         if path.is_dir() {
             for file in walk(&path, &mut found.errors) {
-                if has_suffix(&file, &[".o"]) || head_is(&file, looks_like_object) || carries_objects(&file) {
+                if has_suffix(&file, &[".o"]) || is_input(&file) {
                     found.inputs.push(file);
                 } else {
                     found.skipped += 1;
@@ -61,6 +62,16 @@ pub(crate) fn objects(args: &[OsString]) -> Result<Found<PathBuf>, Failure> {
         }
     }
     Ok(found)
+}
+
+/// Whether a file is a BPF object or has some inside. One that cannot be read is taken for one, so that it is reported.
+fn is_input(path: &Path) -> bool {
+    match Looks::of_file(path) {
+        Ok(Looks::Object | Looks::Archive(_)) | Err(_) => true,
+        // An executable or the like, if at all.
+        Ok(Looks::Kernel) => intake::get().read(path).is_ok_and(|data| !embedded(&data).is_empty()),
+        Ok(Looks::Pack | Looks::Other) => false,
+    }
 }
 
 /// Expands what was typed for kernels.
@@ -78,22 +89,57 @@ pub(crate) fn kernels(args: &[OsString]) -> Result<Found<KernelInput>, Failure> 
             found.inputs.push(KernelInput::Pack(pack, Some(name)));
         } else if let Some((kernel, modules)) = split_modules(&path) {
             let name = path.to_string_lossy().into_owned();
-            found.inputs.push(KernelInput::Files(KernelSource { name, vmlinux: kernel, modules }));
+            let source = KernelSource { modules, ..KernelSource::alone(name, kernel) };
+            found.inputs.push(KernelInput::Files(source));
         } else {
             // It is not there: reading it says so, in its place.
             found.inputs.push(alone(path));
         }
     }
+    found.inputs = joined(found.inputs);
     Ok(found)
 }
 
-/// A file that is a kernel, or a pack of kernels.
+/// A file that is a kernel, a pack of kernels, or an archive with kernels in it.
 fn alone(path: PathBuf) -> KernelInput {
-    if path.is_file() && head_of(&path).is_ok_and(|head| looks_like_pack(&head)) {
-        return KernelInput::Pack(path, None);
+    // What cannot be read is reported in its place.
+    match path.is_file().then(|| Looks::of_file(&path)) {
+        Some(Ok(Looks::Pack)) => KernelInput::Pack(path, None),
+        Some(Ok(Looks::Archive(_))) => KernelInput::Archives { paths: vec![path], walked: false },
+        _ => KernelInput::Files(KernelSource::alone(path.to_string_lossy().into_owned(), path)),
     }
-    let name = path.to_string_lossy().into_owned();
-    KernelInput::Files(KernelSource { name, vmlinux: path, modules: Vec::new() })
+}
+
+/// Joins packages of the same kernel, in the place of the first: its modules may be in packages of their own.
+fn joined(inputs: Vec<KernelInput>) -> Vec<KernelInput> {
+    let mut all: Vec<KernelInput> = Vec::with_capacity(inputs.len());
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for input in inputs {
+        if let KernelInput::Archives { paths, walked: false } = &input {
+            let name = paths.first().and_then(|it| it.file_name()).unwrap_or_default().to_string_lossy();
+            let release = release_of_package(&name).to_owned();
+            if let Some(KernelInput::Archives { paths: first, .. }) =
+                places.get(&release).and_then(|it| all.get_mut(*it))
+            {
+                first.extend(paths.iter().cloned());
+                continue;
+            }
+            if !release.is_empty() {
+                places.insert(release, all.len());
+            }
+        }
+        all.push(input);
+    }
+    all
+}
+
+/// The kernel's release in the name of a package: `linux-modules-5.15.0-100-generic_5.15.0-100.110_amd64.deb`,
+/// `kernel-core-5.14.0-427.el9.x86_64.rpm`. Empty if there is none.
+fn release_of_package(name: &str) -> &str {
+    let is_kernel = name.starts_with("linux-") || name.starts_with("kernel");
+    let package = name.split('_').next().unwrap_or(name);
+    let stem = [".rpm", "-dbg", "-dbgsym"].iter().find_map(|it| package.strip_suffix(it)).unwrap_or(package);
+    if is_kernel { release_in(stem) } else { "" }
 }
 
 /// `PACK:NAME`, one kernel of a pack.
@@ -121,31 +167,110 @@ fn split_modules(path: &Path) -> Option<(PathBuf, Vec<PathBuf>)> {
     (!modules.is_empty()).then_some((kernel, modules))
 }
 
-/// A directory with a file `vmlinux` is one kernel with its modules; any other is searched for kernels.
+/// A directory with a file `vmlinux` is one kernel with its modules; any other is searched for kernels: files of BTF and
+/// packs, kernels and modules where distributions install them, packages.
 fn kernels_in(dir: &Path, found: &mut Found<KernelInput>) {
-    if dir.join("vmlinux").is_file() {
+    if dir.join("vmlinux").is_file() && installed(&absolute(dir, &dir.join("vmlinux"))).is_none() {
         let name = dir.to_string_lossy().into_owned();
         let kernel = kernel_directory(dir, name, &mut found.errors);
         found.inputs.push(KernelInput::Files(kernel));
         return;
     }
     let mut in_kernel_directory = BTreeSet::new();
+    let mut parts: Vec<Part> = Vec::new();
+    let mut packages: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for file in walk(dir, &mut found.errors) {
         let parent = file.parent().unwrap_or(dir).to_owned();
-        if parent != dir && parent.join("vmlinux").is_file() {
+        let place = absolute(dir, &file);
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(part) = installed(&place) {
+            parts.push(Part::new(&file, part));
+        } else if parent != dir && parent.join("vmlinux").is_file() {
             if in_kernel_directory.insert(parent.clone()) {
                 let name = parent.to_string_lossy().into_owned();
                 let kernel = kernel_directory(&parent, name, &mut found.errors);
                 found.inputs.push(KernelInput::Files(kernel));
             }
-        } else if has_suffix(&file, &[".btf", ".btf.zst"])
-            || head_is(&file, |head| looks_like_kernel(head) || looks_like_pack(head))
-        {
-            found.inputs.push(alone(file));
-        } else {
+        } else if name.contains(".ko") || name.starts_with("initr") {
+            // Modules of no kernel that is here, and what boot loaders load beside it.
             found.skipped += 1;
+        } else {
+            match Looks::of_file(&file) {
+                Ok(Looks::Kernel | Looks::Pack) => found.inputs.push(alone(file)),
+                // Packages are read together if they are of the same kernel.
+                Ok(Looks::Archive(_)) if !name.ends_with(".a") => match release_of_package(&name) {
+                    "" => found.inputs.push(KernelInput::Archives { paths: vec![file], walked: true }),
+                    release => packages.entry(release.to_owned()).or_default().push(file),
+                },
+                // It is reported in its place.
+                Err(_) => found.inputs.push(alone(file)),
+                Ok(_) if has_suffix(&file, &[".btf", ".btf.zst"]) => found.inputs.push(alone(file)),
+                Ok(_) => found.skipped += 1,
+            }
         }
     }
+    found.inputs.extend(packages.into_values().map(|paths| KernelInput::Archives { paths, walked: true }));
+    found.inputs.append(&mut installed_kernels(parts, &mut found.errors));
+}
+
+/// A file of a kernel that is laid out as distributions do it.
+struct Part {
+    file: PathBuf,
+    root: String,
+    release: String,
+    is_image: bool,
+    module: Option<String>,
+}
+
+impl Part {
+    fn new(file: &Path, part: Installed<'_>) -> Self {
+        let module = match part.role {
+            Role::Module(name) => Some(name.to_owned()),
+            _ => None,
+        };
+        let (root, release) = (part.root.to_owned(), part.release.to_owned());
+        Self { file: file.to_owned(), root, release, is_image: part.role == Role::Image, module }
+    }
+}
+
+/// The kernels that parts belong to. The image may be where nobody looked: modules are in another directory than it.
+fn installed_kernels(mut parts: Vec<Part>, errors: &mut Vec<InputError>) -> Vec<KernelInput> {
+    let kernel = |it: &Part| (it.root.clone(), it.release.clone());
+    parts.retain(|it| it.is_image || it.module.is_some());
+    parts.sort_by(|a, b| kernel(a).cmp(&kernel(b)).then_with(|| a.module.cmp(&b.module)));
+    let mut kernels = Vec::new();
+    for parts in parts.chunk_by(|a, b| kernel(a) == kernel(b)) {
+        let Some(Part { root, release, .. }) = parts.first() else { continue };
+        let is_packed = |it: &Path| it.file_name().is_some_and(|it| it.as_bytes().starts_with(b"vmlinuz"));
+        let mut images: Vec<PathBuf> =
+            parts.iter().filter(|it| it.is_image).map(|it| it.file.clone()).collect();
+        // One with debugging information takes longer to read.
+        images.sort_by_key(|it| !is_packed(it));
+        let places =
+            ["boot/vmlinuz-{}", "lib/modules/{}/vmlinuz", "usr/lib/modules/{}/vmlinuz", "boot/vmlinux-{}"];
+        let places = places.iter().map(|it| PathBuf::from(format!("{root}{}", it.replace("{}", release))));
+        let image = images.into_iter().next().or_else(|| places.into_iter().find(|it| it.is_file()));
+        let modules = parts.iter().filter(|it| it.module.is_some()).map(|it| it.file.clone()).collect();
+        match image {
+            Some(vmlinux) => kernels.push(KernelInput::Files(KernelSource {
+                modules,
+                installed: true,
+                ..KernelSource::alone(vmlinux.to_string_lossy().into_owned(), vmlinux)
+            })),
+            None => errors.push(InputError::missing_btf(
+                Path::new(&format!("{root}lib/modules/{release}")),
+                "modules without their kernel: there is no vmlinuz for them there, nor in boot",
+            )),
+        }
+    }
+    kernels
+}
+
+/// The path that `file`, below `dir`, has from the root: `.` may be anywhere.
+fn absolute(dir: &Path, file: &Path) -> String {
+    let relative = file.strip_prefix(dir).unwrap_or(file);
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    dir.join(relative).to_string_lossy().into_owned()
 }
 
 /// The layout of `/sys/kernel/btf`.
@@ -154,10 +279,13 @@ fn kernel_directory(dir: &Path, name: String, errors: &mut Vec<InputError>) -> K
         .into_iter()
         .map(|entry| entry.path())
         .filter(|path| path.is_file() && path.file_name() != Some(OsStr::new("vmlinux")))
-        .filter(|path| has_suffix(path, &[".btf", ".btf.zst"]) || head_is(path, looks_like_kernel))
+        .filter(|path| {
+            has_suffix(path, &[".btf", ".btf.zst"])
+                || Looks::of_file(path).is_ok_and(|it| it == Looks::Kernel)
+        })
         .collect();
     modules.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
-    KernelSource { name, vmlinux: dir.join("vmlinux"), modules }
+    KernelSource { modules, ..KernelSource::alone(name, dir.join("vmlinux")) }
 }
 
 /// The running kernel, where libbpf looks for it.
@@ -180,7 +308,7 @@ fn live(errors: &mut Vec<InputError>) -> Result<KernelSource, Failure> {
         format!("/usr/lib/debug/lib/modules/{release}/vmlinux"),
     ];
     match places.iter().map(PathBuf::from).find(|path| path.is_file()) {
-        Some(vmlinux) => Ok(KernelSource { name: "live".into(), vmlinux, modules: Vec::new() }),
+        Some(vmlinux) => Ok(KernelSource::alone("live".into(), vmlinux)),
         None => Err(Failure::System(format!(
             "live: the running kernel {release} has no /sys/kernel/btf/vmlinux, and no vmlinux file is installed"
         ))),
@@ -226,7 +354,13 @@ fn expand_lists_and_globs(args: &[OsString]) -> Result<Vec<PathBuf>, Failure> {
 fn walk(dir: &Path, errors: &mut Vec<InputError>) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut pending = vec![dir.to_owned()];
+    let max = intake::get().limits.members;
     while let Some(next) = pending.pop() {
+        if files.len() as u64 > max {
+            errors.push(InputError::over_limit(dir, OverLimit::Members(max)));
+            files.clear();
+            break;
+        }
         for entry in entries_of(&next, errors) {
             let path = entry.path();
             match entry.file_type() {
@@ -259,17 +393,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
 fn has_suffix(path: &Path, suffixes: &[&str]) -> bool {
     let name = path.file_name().unwrap_or_default().as_bytes();
     suffixes.iter().any(|suffix| name.ends_with(suffix.as_bytes()))
-}
-
-/// Judges a file by its first bytes. One that cannot be read is taken for an input, so that it is reported.
-fn head_is(path: &Path, looks_like: impl Fn(&[u8]) -> bool) -> bool {
-    head_of(path).map_or(true, |head| looks_like(&head))
-}
-
-/// Whether a file is an executable or the like with BPF programs inside.
-fn carries_objects(path: &Path) -> bool {
-    let is_elf = |head: Vec<u8>| head.starts_with(b"\x7fELF");
-    head_of(path).is_ok_and(is_elf) && read_file(path).is_ok_and(|data| !embedded(&data).is_empty())
 }
 
 fn head_of(path: &Path) -> std::io::Result<Vec<u8>> {

@@ -7,8 +7,8 @@ use btfleet_engine::embed::Files;
 pub(crate) use btfleet_engine::embed::Inputs;
 
 use crate::args::InputArgs;
-use crate::inputs;
 use crate::output::{Failure, message};
+use crate::{inputs, intake};
 
 /// Finds and reads what was typed.
 pub(crate) fn read(args: &InputArgs, batch: &Batch) -> Result<Files, Failure> {
@@ -30,7 +30,7 @@ pub(crate) fn read(args: &InputArgs, batch: &Batch) -> Result<Files, Failure> {
             return Err(Failure::Usage(format!("no {what} was found there")));
         }
     }
-    Ok(Files::read(batch, &objects.inputs, &kernels.inputs, errors))
+    Ok(Files::read(batch, intake::get(), &objects.inputs, &kernels.inputs, errors))
 }
 
 /// Parses everything, in parallel. Defects are told on stderr at once.

@@ -10,6 +10,7 @@ mod diff;
 mod docs;
 mod explain;
 mod inputs;
+mod intake;
 mod live;
 mod load;
 mod loader;
@@ -42,6 +43,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.color.write_global();
+    intake::set(&cli.limits);
     // A panic is a bug of ours; its message is on stderr already, and scripts can tell it from a finding.
     let result = std::panic::catch_unwind(|| match &cli.command {
         Command::Check(args) => check::run(args),

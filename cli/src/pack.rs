@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use btfleet_engine::batch::Batch;
-use btfleet_engine::ingest::{KernelFiles, KernelSource, facts_of};
+use btfleet_engine::embed::KernelInput;
+use btfleet_engine::ingest::KernelFiles;
 use btfleet_engine::pack::{
     self, Added, BtfOrigin, Builder, Facts, KernelEntry, NewKernel, NewModule, Pack, PackError, PackFile,
     Written,
@@ -11,9 +12,9 @@ use btfleet_engine::pack::{
 use serde::Serialize;
 
 use crate::args::{Format, PackAddArgs, PackCommand};
-use crate::inputs;
 use crate::output::{Exit, Failure, HEAD, Output, message, paint, plural, progress_of};
 use crate::rows::{hex, push_line};
+use crate::{inputs, intake};
 
 /// Kernels that are in memory at once, for each thread.
 const KERNELS_PER_THREAD: usize = 4;
@@ -124,19 +125,25 @@ fn add(args: &PackAddArgs) -> Result<Exit, Failure> {
 fn add_all(
     args: &PackAddArgs,
     batch: &Batch,
-    sources: &[KernelSource],
+    sources: &[KernelInput],
     builder: &mut Builder<'_>,
     counts: &mut Counts,
 ) -> Result<(), Stopped> {
     let bar = progress_of(sources.len(), "kernels");
     for sources in sources.chunks(batch.threads() * KERNELS_PER_THREAD) {
-        let files = batch.map(sources, KernelFiles::read);
+        let files = batch.map(sources, |it| it.read_files(intake::get()).unwrap_or_default());
+        bar.inc(sources.len() as u64);
+        let files: Vec<_> = files.into_iter().flatten().collect();
         let parsed = batch.map(&files, |files| match files {
             Ok(files) => files.parse_btf().map(|(btf, defects)| (files, btf, defects)),
             Err(error) => Err(error.clone()),
         });
-        for (source, parsed) in sources.iter().zip(parsed) {
-            bar.inc(1);
+        if let (Some(name), true) = (&args.name, files.len() > 1) {
+            message(&format!("btfleet: {name}: --name is for one kernel, there are {}", files.len()));
+            counts.failed += files.len();
+            continue;
+        }
+        for parsed in parsed {
             let (files, btf, defects) = match parsed {
                 Ok(parsed) => parsed,
                 Err(error) => {
@@ -150,12 +157,12 @@ fn add_all(
                 message(&format!("btfleet: {defect}"));
             }
             counts.failed += usize::from(!defects.is_empty());
-            let name = args.name.as_deref().unwrap_or(&source.name);
+            let name = args.name.as_deref().unwrap_or(&files.name);
             let modules =
                 btf.modules.iter().map(|it| NewModule { name: it.name, btf: &it.btf, bytes: it.bytes });
             let added = builder.add(&NewKernel {
                 name,
-                facts: &facts(args, source, files),
+                facts: &facts(args, files),
                 vmlinux: &btf.vmlinux,
                 vmlinux_bytes: btf.vmlinux_bytes,
                 modules: modules.collect(),
@@ -178,9 +185,8 @@ fn add_all(
     Ok(())
 }
 
-fn facts(args: &PackAddArgs, source: &KernelSource, files: &KernelFiles) -> Facts {
-    let mut facts = facts_of(&source.vmlinux);
-    facts.origin = files.said_origin();
+fn facts(args: &PackAddArgs, files: &KernelFiles) -> Facts {
+    let mut facts = files.facts();
     let given = [
         (&args.release, &mut facts.release),
         (&args.distribution, &mut facts.distribution),

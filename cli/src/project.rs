@@ -6,7 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use btfleet_engine::ingest::read_file;
+use btfleet_engine::ingest::Intake;
 use btfleet_engine::object::{AttachTarget, Object};
 use btfleet_engine::report::{Finding, Roles, Verdict, Verdicts, World};
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ pub(crate) struct AcceptedRow<'a> {
 impl Project {
     /// Reads a manifest and checks what can be checked without the objects.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let bytes = read_file(path).map_err(|error| Failure::Usage(error.to_string()))?;
+        let bytes = Intake::default().read(path).map_err(|error| Failure::Usage(error.to_string()))?;
         let path = path.to_string_lossy().into_owned();
         let text = String::from_utf8(bytes).map_err(|_| Failure::Usage(format!("{path}: it is no UTF-8")))?;
         let file = toml::from_str(&text).map_err(|error: toml::de::Error| {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use btfleet_engine::ingest::read_file;
+use btfleet_engine::ingest::Intake;
 use btfleet_engine::kconfig::Kconfig;
 use btfleet_engine::report::{Known, World};
 use clap::Args;
@@ -55,7 +55,7 @@ impl FromStr for Constant {
 pub(crate) fn world(args: &WorldArgs, inputs: &Inputs<'_>) -> Result<World, Failure> {
     let given = match &args.kconfig {
         Some(path) => {
-            let text = read_file(path).map_err(|error| Failure::Usage(error.to_string()))?;
+            let text = Intake::default().read(path).map_err(|error| Failure::Usage(error.to_string()))?;
             let kconfig = Kconfig::parse(&text);
             if kconfig.is_empty() {
                 return Err(Failure::Usage(format!("{}: it sets no CONFIG_ value", path.display())));

@@ -101,8 +101,8 @@ fn payloads_are_linked_programs_with_all_records_applied() {
     let statement = statement(dir.path());
     let mut judged = 0;
     for kernel in array(&statement["predicate"]["kernels"]).iter().map(text) {
-        let source = KernelSource { name: kernel.into(), vmlinux: kernel.into(), modules: Vec::new() };
-        let files = KernelFiles::read(&source).unwrap();
+        let source = KernelSource::alone(kernel.into(), kernel.into());
+        let files = KernelFiles::read(&Intake::default(), &source).unwrap();
         let (kernel_btf, _) = files.parse().unwrap();
         for object in array(&statement["predicate"]["objects"]) {
             let file = fs::read(text(&object["name"])).unwrap();

@@ -261,8 +261,8 @@ fn real_names(btf: &Btf<'_>) -> Vec<(Vec<u8>, Kind)> {
 /// Checks vmlinux, and each of the modules as the split BTF that it is.
 fn check_kernel(vmlinux: &Path, modules: Vec<PathBuf>, asked: &mut Asked) {
     let name = vmlinux.file_name().unwrap().to_string_lossy().into_owned();
-    let source = KernelSource { name, vmlinux: vmlinux.to_owned(), modules };
-    let files = KernelFiles::read(&source).unwrap();
+    let source = KernelSource { modules, ..KernelSource::alone(name, vmlinux.to_owned()) };
+    let files = KernelFiles::read(&Intake::default(), &source).unwrap();
     let (kernel, _) = files.parse().unwrap();
     let modules = kernel.modules.iter().map(|module| (module.name.as_str(), &module.indexed.btf));
     for (name, btf) in [(source.name.as_str(), &kernel.vmlinux.btf)].into_iter().chain(modules) {

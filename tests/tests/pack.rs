@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use btfleet_engine::btf::{Btf, NameHash};
 use btfleet_engine::format::btf::Kind;
-use btfleet_engine::ingest::read_file;
+use btfleet_engine::ingest::Intake;
 use btfleet_engine::pack::{self, Added, Facts, ModuleList, NewKernel, NewModule, PackFile, Refusal};
 use btfleet_engine::query::Root;
 use btfleet_tests::build::{BtfBuilder, ByteOrder, Member};
@@ -165,5 +165,5 @@ fn kernels_in(dir: &Path) -> Vec<(String, Vec<u8>)> {
     paths.retain(|it| it.to_string_lossy().contains(".btf"));
     paths.sort();
     let name = |path: &PathBuf| path.file_name().expect("a file").to_string_lossy().into_owned();
-    paths.iter().map(|it| (name(it), read_file(it).expect("readable"))).collect()
+    paths.iter().map(|it| (name(it), Intake::default().read(it).expect("readable"))).collect()
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use btfleet_engine::batch::ObjectFile;
-use btfleet_engine::ingest::{embedded, read_file};
+use btfleet_engine::ingest::{Intake, embedded};
 use btfleet_engine::object::Object;
 use btfleet_engine::prog_load::ProgLoad;
 use btfleet_engine::skeleton;
@@ -17,7 +17,7 @@ fn root() -> PathBuf {
 }
 
 fn executable(name: &str) -> Vec<u8> {
-    read_file(&root().join(format!("tests/skeletons/{name}.zst"))).expect("a committed file")
+    Intake::default().read(&root().join(format!("tests/skeletons/{name}.zst"))).expect("a committed file")
 }
 
 fn sample(name: &str) -> Vec<u8> {

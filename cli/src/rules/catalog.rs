@@ -576,6 +576,13 @@ pub(super) const CATALOG: &[Rule] = &[
     ),
     rule(
         Input,
+        "over-limit",
+        "The file, or an archive with what is in it, has more than is taken from one input.",
+        "It is not judged, or as far as it was read.",
+        "If it is what you mean to read, raise the limit that the message names, an option of that name.",
+    ),
+    rule(
+        Input,
         "object-defective",
         "The file is no BPF object, or a broken one.",
         "It is not judged.",

@@ -28,7 +28,7 @@ use rayon::prelude::*;
 
 use crate::dialect::Loader;
 use crate::fleet::Modules;
-use crate::ingest::{Embedded, InputError, embedded, read_file};
+use crate::ingest::{Embedded, InputError, Intake, embedded};
 use crate::kernel::Kernel;
 use crate::object::{Object, Reloc};
 use crate::resolve::Outcome;
@@ -154,9 +154,9 @@ impl Batch {
     }
 
     /// Reads objects' files: one object or more of each, or why there is none.
-    pub fn read_objects(&self, paths: &[PathBuf]) -> Vec<Result<ObjectFile, InputError>> {
+    pub fn read_objects(&self, intake: &Intake, paths: &[PathBuf]) -> Vec<Result<ObjectFile, InputError>> {
         let read = |path: &PathBuf| -> Vec<Result<ObjectFile, InputError>> {
-            match read_file(path) {
+            match intake.read(path) {
                 Ok(data) => ObjectFile::all(path.clone(), data).into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::loaders::{Loaders, Refusal};
 use crate::batch::{Batch, ObjectFile};
-use crate::ingest::{InputCode, InputError, KernelFiles, KernelSource};
+use crate::ingest::{InputCode, InputError, Intake, KernelFiles, KernelSource, kernels_in};
 use crate::kernel::{Kernel, PackSource};
 use crate::object::Object;
 use crate::pack::{PackError, PackFile};
@@ -15,6 +15,13 @@ use crate::pack::{PackError, PackFile};
 pub enum KernelInput {
     /// One kernel.
     Files(KernelSource),
+    /// Packages and archives of which one kernel or more are parts.
+    Archives {
+        /// The archives.
+        paths: Vec<PathBuf>,
+        /// Whether they were found in a directory: then there may be none with a kernel in it.
+        walked: bool,
+    },
     /// A pack: all its kernels, or the one of this name.
     Pack(PathBuf, Option<String>),
 }
@@ -68,15 +75,28 @@ pub struct DamagedPack {
     pub what: String,
 }
 
+impl KernelInput {
+    /// Reads the kernels, of which only those of a pack are not in files. `None` for a pack.
+    pub fn read_files(&self, intake: &Intake) -> Option<Vec<Result<KernelFiles, InputError>>> {
+        match self {
+            Self::Files(source) => Some(vec![KernelFiles::read(intake, source)]),
+            Self::Archives { paths, walked } => Some(kernels_in(intake, paths, *walked)),
+            Self::Pack(..) => None,
+        }
+    }
+}
+
 impl Files {
     /// Reads files. `errors`: what could not be looked for.
     pub fn read(
         batch: &Batch,
+        intake: &Intake,
         objects: &[PathBuf],
         kernels: &[KernelInput],
         errors: Vec<InputError>,
     ) -> Self {
-        Self { objects: batch.read_objects(objects), kernels: batch.map(kernels, KernelData::read), errors }
+        let kernels = batch.map(kernels, |it| KernelData::read(intake, it)).into_iter().flatten();
+        Self { objects: batch.read_objects(intake, objects), kernels: kernels.collect(), errors }
     }
 
     /// None yet but what could not be looked for.
@@ -158,14 +178,14 @@ struct Parsed<'a> {
 }
 
 impl KernelData {
-    fn read(input: &KernelInput) -> Result<Self, InputError> {
-        match input {
-            KernelInput::Files(source) => KernelFiles::read(source).map(Self::Files),
-            KernelInput::Pack(path, name) => match PackFile::open(path) {
+    fn read(intake: &Intake, input: &KernelInput) -> Vec<Result<Self, InputError>> {
+        if let KernelInput::Pack(path, name) = input {
+            return vec![match PackFile::open(path) {
                 Ok(file) => Ok(Self::Pack(path.clone(), file, name.clone())),
                 Err(error) => Err(InputError::unusable_pack(path, &error)),
-            },
+            }];
         }
+        input.read_files(intake).unwrap_or_default().into_iter().map(|it| it.map(Self::Files)).collect()
     }
 
     fn parse(&self) -> Result<Parsed<'_>, InputError> {

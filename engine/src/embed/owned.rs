@@ -12,7 +12,7 @@ use crate::batch::{Batch, Run};
 use crate::depend::Survey;
 use crate::dialect::Release;
 use crate::fleet::Modules;
-use crate::ingest::{InputCode, InputError, KernelFiles, KernelSource, expanded, read_file};
+use crate::ingest::{InputCode, InputError, Intake, KernelFiles, KernelSource};
 use crate::kconfig::Kconfig;
 use crate::object::Object;
 use crate::pack::{PackFile, looks_like_pack};
@@ -239,8 +239,8 @@ impl Given {
     /// Its path, and its bytes, decompressed.
     fn read(self) -> Result<(PathBuf, Vec<u8>), InputError> {
         match self {
-            Self::File(path) => read_file(&path).map(|data| (path, data)),
-            Self::Bytes(path, data) => expanded(data, &path).map(|data| (path, data)),
+            Self::File(path) => Intake::default().read(&path).map(|data| (path, data)),
+            Self::Bytes(path, data) => Intake::default().expanded(data, &path).map(|data| (path, data)),
         }
     }
 
@@ -275,10 +275,10 @@ impl GivenKernel {
         let mut files = match self.vmlinux {
             Given::File(path) => {
                 let name = path.to_string_lossy().into_owned();
-                KernelFiles::read(&KernelSource { name, vmlinux: path, modules: Vec::new() })?
+                KernelFiles::read(&Intake::default(), &KernelSource::alone(name, path))?
             }
             Given::Bytes(path, data) => {
-                let data = expanded(data, &path)?;
+                let data = Intake::default().expanded(data, &path)?;
                 KernelFiles::of_bytes(&path.to_string_lossy(), &path, data)?
             }
         };

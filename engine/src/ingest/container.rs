@@ -52,6 +52,14 @@ impl BtfBytes {
         Self { data, btf, base: None, pointer_size }
     }
 
+    /// The same without what is not BTF: most of an ELF file is something else.
+    pub(super) fn alone(self) -> Self {
+        let base = self.distilled_base().unwrap_or_default();
+        let data = [self.btf(), base].concat();
+        let base = self.base.is_some().then_some(self.btf.len()..data.len());
+        Self { btf: 0..self.btf.len(), base, data, pointer_size: self.pointer_size }
+    }
+
     /// The BTF.
     pub fn btf(&self) -> &[u8] {
         self.data.get(self.btf.clone()).unwrap_or_default()
@@ -61,6 +69,16 @@ impl BtfBytes {
     pub fn distilled_base(&self) -> Option<&[u8]> {
         self.data.get(self.base.clone()?)
     }
+}
+
+/// Whether `data` is a sound ELF file without BTF, as modules of kernels that are built without BTF for modules.
+pub(super) fn is_elf_without_btf(data: &[u8]) -> bool {
+    let found = match FileKind::parse(data) {
+        Ok(FileKind::Elf32) => elf_sections::<FileHeader32<Endianness>>(data),
+        Ok(FileKind::Elf64) => elf_sections::<FileHeader64<Endianness>>(data),
+        _ => return false,
+    };
+    found.is_ok_and(|it| it.btf.is_none())
 }
 
 fn is_raw_btf(data: &[u8]) -> bool {
@@ -98,9 +116,7 @@ pub fn looks_like_object(head: &[u8]) -> bool {
     head.starts_with(b"\x7fELF") && endian.u16_at(head, 18) == Some(EM_BPF.0)
 }
 
-/// Whether a file whose first bytes are `head` may hold a kernel's BTF: raw, ELF or zstd.
+/// Whether a file whose first bytes are `head` may hold a kernel's BTF: raw, ELF.
 pub fn looks_like_kernel(head: &[u8]) -> bool {
-    is_raw_btf(head)
-        || head.starts_with(b"\x7fELF") && !looks_like_object(head)
-        || head.starts_with(&super::ZSTD_MAGIC)
+    is_raw_btf(head) || head.starts_with(b"\x7fELF") && !looks_like_object(head)
 }

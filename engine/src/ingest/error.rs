@@ -33,6 +33,8 @@ impl std::fmt::Display for At {
 pub enum InputCode {
     /// The file cannot be read.
     Unreadable,
+    /// It has more than is taken from one input.
+    OverLimit,
     /// Not a BPF object.
     ObjectDefective,
     /// libbpf would not open the object; its records are resolved all the same.
@@ -51,8 +53,9 @@ pub enum InputCode {
 
 impl InputCode {
     /// Every code, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Unreadable,
+        Self::OverLimit,
         Self::ObjectDefective,
         Self::ObjectRefused,
         Self::ObjectBtfIgnored,
@@ -66,6 +69,7 @@ impl InputCode {
     pub fn name(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",
+            Self::OverLimit => "over-limit",
             Self::ObjectDefective => "object-defective",
             Self::ObjectRefused => "object-refused",
             Self::ObjectBtfIgnored => "object-btf-ignored",
@@ -88,7 +92,8 @@ impl InputError {
         Self { path: path.to_owned(), code: InputCode::Unreadable, offset: None, what }
     }
 
-    pub(crate) fn missing_btf(path: &Path, what: &str) -> Self {
+    /// A kernel without BTF, and why.
+    pub fn missing_btf(path: &Path, what: &str) -> Self {
         Self { path: path.to_owned(), code: InputCode::TargetBtfMissing, offset: None, what: what.into() }
     }
 

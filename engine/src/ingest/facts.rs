@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::installed;
 use crate::dialect::Release;
 use crate::pack::{BtfOrigin, Facts};
 
@@ -67,6 +68,10 @@ pub fn facts_of(path: &Path) -> Facts {
         parts.pop();
     }
     let mut stem = parts.pop().unwrap_or_default();
+    if let Some(installed) = installed(&source) {
+        stem = installed.release;
+        origin = BtfOrigin::BuiltIn;
+    }
     for ending in [".zst", ".xz", ".btf", ".debug"] {
         stem = stem.strip_suffix(ending).unwrap_or(stem);
     }
@@ -108,8 +113,8 @@ fn is_bounded(text: &str, word: &str) -> bool {
     })
 }
 
-/// From the first number on that is a release.
-fn release_in(stem: &str) -> &str {
+/// The part of a file's name from the first number on that is a kernel's release; empty if there is none.
+pub fn release_in(stem: &str) -> &str {
     let starts = stem.char_indices().filter(|&(at, it)| {
         let before = stem.get(..at).and_then(|it| it.chars().next_back());
         it.is_ascii_digit() && !before.is_some_and(|it| it.is_ascii_alphanumeric() || it == '.')
@@ -161,6 +166,10 @@ mod tests {
             ("vmlinux-5.14.0-162.6.1.el9_1.x86_64", ["5.14.0-162.6.1.el9_1.x86_64", "el 9", "x86_64", ""]),
             ("6.12.117+deb13-arm64-16k/vmlinux", ["6.12.117+deb13-arm64-16k", "debian 13", "arm64", "16k"]),
             ("/sys/kernel/btf/vmlinux", ["", "", "", ""]),
+            (
+                "x.rpm!/lib/modules/5.14.0-427.el9.x86_64/vmlinuz",
+                ["5.14.0-427.el9.x86_64", "el 9", "x86_64", ""],
+            ),
             ("", ["", "", "", ""]),
         ] {
             let facts = facts_of(Path::new(path));
@@ -168,7 +177,7 @@ mod tests {
             assert_eq!(found.map(String::as_str), want, "{path}");
             let origin = match path {
                 _ if path.starts_with("hub") => BtfOrigin::External,
-                _ if path.ends_with("/vmlinux") => BtfOrigin::BuiltIn,
+                _ if path.ends_with("/vmlinux") || path.contains("vmlinuz") => BtfOrigin::BuiltIn,
                 _ => BtfOrigin::Unknown,
             };
             assert_eq!(facts.origin, origin, "{path}");

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{BtfBytes, InputError, facts_of, read_file};
+use rayon::prelude::*;
+
+use super::container::is_elf_without_btf;
+use super::{BtfBytes, InputError, Intake, facts_of};
 use crate::btf::{Btf, relocate_distilled};
 use crate::kallsyms::Kallsyms;
 use crate::kconfig::Kconfig;
 use crate::kernel::{Indexed, Kernel, Module};
-use crate::pack::BtfOrigin;
+use crate::pack::{BtfOrigin, Facts};
 
 /// Where a kernel's BTF is to be read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,15 @@ pub struct KernelSource {
     pub vmlinux: PathBuf,
     /// Files with BTF of modules, in the order in which they count.
     pub modules: Vec<PathBuf>,
+    /// Whether modules are all that are installed: those that have no BTF are none of the kernel's BTF, and no defect.
+    pub installed: bool,
+}
+
+impl KernelSource {
+    /// A kernel without modules.
+    pub fn alone(name: String, vmlinux: PathBuf) -> Self {
+        Self { name, vmlinux, modules: Vec::new(), installed: false }
+    }
 }
 
 /// A kernel's files, read and decompressed.
@@ -70,13 +82,22 @@ impl KernelFiles {
     ///
     /// # Errors
     /// [`InputError`] if vmlinux cannot be read or has no BTF.
-    pub fn read(source: &KernelSource) -> Result<Self, InputError> {
-        let mut this = Self::of_bytes(&source.name, &source.vmlinux, read_file(&source.vmlinux)?)?;
-        this.read_lists();
-        for path in &source.modules {
-            match read_file(path) {
-                Ok(data) => this.add_module(path, data),
-                Err(error) => this.defects.push(error.of_module()),
+    pub fn read(intake: &Intake, source: &KernelSource) -> Result<Self, InputError> {
+        let mut this = Self::of_bytes(&source.name, &source.vmlinux, intake.read(&source.vmlinux)?)?;
+        this.read_lists(intake);
+        // All in parallel: a distribution has some thousands, each compressed.
+        let read = |path: &PathBuf| -> Option<Result<BtfBytes, InputError>> {
+            match intake.read(path) {
+                Ok(data) if source.installed && is_elf_without_btf(&data) => None,
+                read => Some(read.and_then(|data| BtfBytes::find(data, path)).map(BtfBytes::alone)),
+            }
+        };
+        let modules: Vec<_> = source.modules.par_iter().map(read).collect();
+        for (path, module) in source.modules.iter().zip(modules) {
+            match module {
+                Some(Ok(bytes)) => this.add_module_btf(path, bytes),
+                Some(Err(error)) => this.defects.push(error.of_module()),
+                None => {}
             }
         }
         Ok(this)
@@ -101,10 +122,22 @@ impl KernelFiles {
 
     /// Adds a module in memory, decompressed. `path` names it. One that cannot be used is noted in `defects`.
     pub fn add_module(&mut self, path: &Path, data: Vec<u8>) {
-        match self.module(path, data) {
+        match BtfBytes::find(data, path) {
+            Ok(bytes) => self.add_module_btf(path, bytes.alone()),
+            Err(error) => self.defects.push(error.of_module()),
+        }
+    }
+
+    pub(super) fn add_module_btf(&mut self, path: &Path, bytes: BtfBytes) {
+        match self.module(path, bytes) {
             Ok(module) => self.modules.push(module),
             Err(error) => self.defects.push(error.of_module()),
         }
+    }
+
+    /// Sets its lists of symbols.
+    pub fn set_kallsyms(&mut self, kallsyms: Arc<Kallsyms>) {
+        self.kallsyms = Some(kallsyms);
     }
 
     /// Sets its configuration.
@@ -114,7 +147,7 @@ impl KernelFiles {
 
     /// Reads what lies beside the BTF: `kallsyms` or `System.map`, `available_filter_functions` and `config`, each
     /// in the directory of a file `vmlinux`, or beside any file under its name and a dot in front of theirs.
-    fn read_lists(&mut self) {
+    fn read_lists(&mut self, intake: &Intake) {
         let file_name = self.path.file_name().unwrap_or_default().to_owned();
         let beside = |list: &str| {
             let mut name = file_name.clone();
@@ -125,7 +158,7 @@ impl KernelFiles {
         };
         let (symbols, traceable) =
             (beside("kallsyms").or_else(|| beside("System.map")), beside("available_filter_functions"));
-        let mut read = |path: Option<PathBuf>| match read_file(&path?) {
+        let mut read = |path: Option<PathBuf>| match intake.read(&path?) {
             Ok(text) => Some(text),
             Err(error) => {
                 self.defects.push(error);
@@ -139,6 +172,11 @@ impl KernelFiles {
         }
     }
 
+    /// What is known of the kernel.
+    pub fn facts(&self) -> Facts {
+        Facts { origin: self.said_origin(), ..facts_of(&self.path) }
+    }
+
     /// What path and format of the file say of where the BTF is from: an ELF file is the kernel itself.
     pub fn said_origin(&self) -> BtfOrigin {
         match facts_of(&self.path).origin {
@@ -147,8 +185,7 @@ impl KernelFiles {
         }
     }
 
-    fn module(&self, path: &Path, data: Vec<u8>) -> Result<ModuleFile, InputError> {
-        let mut bytes = BtfBytes::find(data, path)?;
+    fn module(&self, path: &Path, mut bytes: BtfBytes) -> Result<ModuleFile, InputError> {
         // Rewritten here, where the bytes are owned; it is rare enough to parse vmlinux once more for it.
         if let Some(distilled) = bytes.distilled_base() {
             let vmlinux = Btf::parse(self.vmlinux.btf())
@@ -224,10 +261,12 @@ fn with_size(btf: Btf<'_>, pointer_size: Option<u32>) -> Btf<'_> {
     }
 }
 
-/// `nf_conntrack` for `nf_conntrack`, `nf_conntrack.btf`, `nf_conntrack.ko.zst`.
+/// `nf_conntrack` for `nf_conntrack`, `nf_conntrack.btf`, `nf-conntrack.ko.zst`: the kernel has `_` for `-`.
 fn module_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.strip_suffix(".zst").unwrap_or(&name);
-    let name = name.strip_suffix(".btf").or_else(|| name.strip_suffix(".ko")).unwrap_or(name);
-    name.to_owned()
+    let name = [".zst", ".xz", ".gz"].iter().find_map(|it| name.strip_suffix(it)).unwrap_or(&name);
+    match name.strip_suffix(".ko") {
+        Some(name) => name.replace('-', "_"),
+        None => name.strip_suffix(".btf").unwrap_or(name).to_owned(),
+    }
 }

@@ -47,9 +47,13 @@ impl fmt::Display for OverLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Expanded(max) => write!(f, "has more than {} (the limit max-expanded)", Bytes(*max)),
-            Self::Archive(max) => write!(f, "expands to more than {} altogether (the limit max-archive)", Bytes(*max)),
+            Self::Archive(max) => {
+                write!(f, "expands to more than {} altogether (the limit max-archive)", Bytes(*max))
+            }
             Self::Members(max) => write!(f, "has more than {max} files (the limit max-members)"),
-            Self::Nesting(max) => write!(f, "has archives more than {max} deep in each other (the limit max-nesting)"),
+            Self::Nesting(max) => {
+                write!(f, "has archives more than {max} deep in each other (the limit max-nesting)")
+            }
         }
     }
 }

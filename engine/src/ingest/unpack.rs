@@ -254,7 +254,11 @@ pub(super) mod tests {
         for format in [Compression::Xz, Compression::Zstd, Compression::Gzip, Compression::Bzip2] {
             let (first, second) = data.split_at(1234);
             let packed = [pack(format, first), pack(format, second)].concat();
-            assert_eq!(read_all(format.file(packed.as_slice()).unwrap(), 1 << 20).unwrap(), data, "{format:?}");
+            assert_eq!(
+                read_all(format.file(packed.as_slice()).unwrap(), 1 << 20).unwrap(),
+                data,
+                "{format:?}"
+            );
         }
     }
 

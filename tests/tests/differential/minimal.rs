@@ -223,7 +223,9 @@ fn minimal_btf_gives_the_same_answers() {
             Some(Err(_)) => {
                 let small = case.minimize(|it| matches!(judge(&mut oracle, it), Some(Err(_))));
                 let why = judge(&mut oracle, &small).and_then(Result::err).unwrap_or_default();
-                panic!("run {seed}: with minimal BTF the case after {records} records is answered differently:\n{small}{why}");
+                panic!(
+                    "run {seed}: with minimal BTF the case after {records} records is answered differently:\n{small}{why}"
+                );
             }
             None => by_ids += 1,
         }
@@ -307,8 +309,10 @@ fn other_needs_are_answered_alike() {
     let (mut count, mut met) = (0, 0);
     for paths in &mut kernels {
         paths.retain(|it| it.to_string_lossy().contains(".btf"));
-        let units: Vec<Vec<u8>> =
-            paths.iter().map(|it| btfleet_engine::ingest::read_file(it).expect("a file")).collect();
+        let units: Vec<Vec<u8>> = paths
+            .iter()
+            .map(|it| btfleet_engine::ingest::Intake::default().read(it).expect("a file"))
+            .collect();
         let (vmlinux, modules) = units.split_first().expect("vmlinux");
         let whole = kernel(vmlinux, modules).expect("valid BTF");
         let wanted: Vec<_> = objects
@@ -392,7 +396,7 @@ fn samples_come_out_the_same() {
         let mut paths: Vec<_> = entries.map(|it| it.expect("an entry").path()).collect();
         paths.retain(|it| it.to_string_lossy().ends_with(ending));
         paths.sort();
-        paths.iter().map(|it| btfleet_engine::ingest::read_file(it).expect("a file")).collect()
+        paths.iter().map(|it| btfleet_engine::ingest::Intake::default().read(it).expect("a file")).collect()
     };
     let files = read("objects", ".o");
     let objects: Vec<_> = files.iter().map(|it| Object::parse(it).expect("an object")).collect();

@@ -1,0 +1,181 @@
+//! Files as they are opened: whole or as archives, whatever they are compressed with, within limits.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use super::archive::{self, Kind};
+use super::{Compression, HEAD_LEN, InputCode, InputError, Limits, OverLimit, read_all};
+
+/// How inputs are taken in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Intake {
+    /// How much they may take.
+    pub limits: Limits,
+}
+
+/// A file that was opened.
+#[derive(Debug)]
+pub enum Opened {
+    /// Its bytes, expanded.
+    Whole(Vec<u8>),
+    /// An archive.
+    Archive(Archive),
+}
+
+/// An archive, opened.
+pub struct Archive {
+    path: PathBuf,
+    kind: Kind,
+    input: Box<dyn BufRead>,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archive").field("path", &self.path).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// A file in an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// What messages call it: `linux.deb!/boot/vmlinuz-6.1.0`.
+    pub path: PathBuf,
+    /// Its path in the archive that it is directly in.
+    pub inner: String,
+    /// Its bytes, as they are there: what is compressed by itself is not expanded.
+    pub data: Vec<u8>,
+}
+
+impl Archive {
+    /// The archive's format.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Calls `visit` for each regular file whose path `wanted` asks for, archives in archives included, until it breaks.
+    ///
+    /// # Errors
+    /// [`InputError`] with code `unreadable` or `over-limit`. What was visited before stands.
+    pub fn visit(
+        self,
+        wanted: &dyn Fn(&str) -> bool,
+        visit: &mut dyn FnMut(Member) -> io::Result<bool>,
+    ) -> Result<(), InputError> {
+        let error = |error: io::Error| InputError::of_io(&self.path, &error);
+        archive::visit(self.kind, self.input, &self.path, &self.limits, wanted, visit).map_err(error)
+    }
+}
+
+impl Intake {
+    /// Reads a whole file, expanded if it is compressed.
+    ///
+    /// # Errors
+    /// [`InputError`] with code `unreadable` or `over-limit`.
+    pub fn read(&self, path: &Path) -> Result<Vec<u8>, InputError> {
+        self.expanded(self.raw(path)?, path)
+    }
+
+    /// Expands a file's bytes if they are compressed. `path` is for messages.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn expanded(&self, data: Vec<u8>, path: &Path) -> Result<Vec<u8>, InputError> {
+        let Some(format) = Compression::of(&data) else { return Ok(data) };
+        let expanded = format.file(data.as_slice()).and_then(|it| read_all(it, self.limits.expanded));
+        expanded.map_err(|error| InputError::of_io(path, &named(format, error)))
+    }
+
+    /// Opens a file: its bytes, or what reads it if it is an archive.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn open(&self, path: &Path) -> Result<Opened, InputError> {
+        let io = |error: io::Error| InputError::of_io(path, &error);
+        let mut input = BufReader::with_capacity(1 << 16, open_regular(path)?);
+        let mut head = Vec::with_capacity(HEAD_LEN);
+        input.by_ref().take(HEAD_LEN as u64).read_to_end(&mut head).map_err(io)?;
+        let kind = match Compression::of(&head) {
+            None => Kind::of(&head),
+            // What is inside decides.
+            Some(format) => Kind::of(&archive::first_of(format, path)),
+        };
+        let Some(kind) = kind else { return self.read(path).map(Opened::Whole) };
+        let input = archive::expand(Cursor::new(head).chain(input)).map_err(io)?;
+        Ok(Opened::Archive(Archive { path: path.to_owned(), kind, input, limits: self.limits }))
+    }
+
+    /// The same for a file in memory.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn open_bytes(&self, data: Vec<u8>, path: &Path) -> Result<Opened, InputError> {
+        let kind = archive::kind_of_bytes(&data);
+        let Some(kind) = kind else { return self.expanded(data, path).map(Opened::Whole) };
+        let input = archive::expand(Cursor::new(data)).map_err(|error| InputError::of_io(path, &error))?;
+        Ok(Opened::Archive(Archive { path: path.to_owned(), kind, input, limits: self.limits }))
+    }
+
+    /// A file's bytes as they are.
+    fn raw(&self, path: &Path) -> Result<Vec<u8>, InputError> {
+        let io = |error: io::Error| InputError::of_io(path, &error);
+        let mut file = open_regular(path)?;
+        let before = file.metadata().map_err(io)?;
+        if before.len() > self.limits.expanded {
+            return Err(io(OverLimit::Expanded(self.limits.expanded).into()));
+        }
+        // Files of sysfs say how large they are too; one byte more finds the end without another allocation.
+        let mut data = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0).saturating_add(1));
+        (&mut file).take(self.limits.expanded.saturating_add(1)).read_to_end(&mut data).map_err(io)?;
+        let after = file.metadata().map_err(io)?;
+        if (before.len(), before.modified().ok()) != (after.len(), after.modified().ok()) {
+            return Err(InputError::unreadable(path, "changed while it was read".into()));
+        }
+        Ok(data)
+    }
+}
+
+/// Opens a regular file for reading. A device or pipe may never end.
+fn open_regular(path: &Path) -> Result<File, InputError> {
+    let unreadable = |what: &str| InputError::unreadable(path, what.into());
+    let io = |error: io::Error| InputError::of_io(path, &error);
+    // Before it is opened too: that of a pipe waits for a writer.
+    let check = |meta: &std::fs::Metadata| match () {
+        () if meta.is_dir() => Err(unreadable("is a directory")),
+        () if !meta.is_file() => Err(unreadable("is not a regular file")),
+        () => Ok(()),
+    };
+    check(&std::fs::metadata(path).map_err(io)?)?;
+    let file = File::open(path).map_err(io)?;
+    check(&file.metadata().map_err(io)?)?;
+    Ok(file)
+}
+
+/// An error of a decoder, with the format's name in front. A limit speaks for itself.
+fn named(format: Compression, error: io::Error) -> io::Error {
+    match over_limit(&error) {
+        Some(_) => error,
+        None => io::Error::new(error.kind(), format!("{}: {error}", format.name())),
+    }
+}
+
+fn over_limit(error: &io::Error) -> Option<&OverLimit> {
+    error.get_ref()?.downcast_ref()
+}
+
+impl InputError {
+    /// An input that has more than is taken from one.
+    pub fn over_limit(path: &Path, limit: OverLimit) -> Self {
+        Self::of_io(path, &limit.into())
+    }
+
+    /// A file that could not be read, or met a limit.
+    pub(super) fn of_io(path: &Path, error: &io::Error) -> Self {
+        let code = match over_limit(error) {
+            Some(_) => InputCode::OverLimit,
+            None => InputCode::Unreadable,
+        };
+        Self { path: path.to_owned(), code, offset: None, what: error.to_string() }
+    }
+}
