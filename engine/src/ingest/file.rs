@@ -63,8 +63,8 @@ impl Archive {
         wanted: &dyn Fn(&str) -> bool,
         visit: &mut dyn FnMut(Member) -> io::Result<bool>,
     ) -> Result<(), InputError> {
-        let error = |error: io::Error| InputError::of_io(&self.path, &error);
-        archive::visit(self.kind, self.input, &self.path, &self.limits, wanted, visit).map_err(error)
+        archive::visit(self.kind, self.input, &self.path, &self.limits, wanted, visit)
+            .map_err(|(path, error)| InputError::of_io(&path, &error))
     }
 }
 

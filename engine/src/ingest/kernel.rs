@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use self_cell::self_cell;
 
 use super::container::is_elf_without_btf;
 use super::{BtfBytes, InputError, Intake, facts_of};
@@ -67,6 +68,29 @@ pub struct ModuleBtf<'a> {
     pub btf: Btf<'a>,
     /// Its bytes.
     pub bytes: &'a [u8],
+}
+
+self_cell!(
+    /// A kernel's files, and its BTF parsed, with the modules left out whose BTF does not parse.
+    pub struct ParsedFiles {
+        owner: KernelFiles,
+        #[covariant]
+        dependent: KernelAndDefects,
+    }
+
+    impl { Debug }
+);
+
+type KernelAndDefects<'a> = (KernelBtf<'a>, Vec<InputError>);
+
+impl ParsedFiles {
+    /// Parses a kernel's files.
+    ///
+    /// # Errors
+    /// As for [`KernelFiles::parse_btf`].
+    pub fn parse(files: KernelFiles) -> Result<Self, InputError> {
+        Self::try_new(files, KernelFiles::parse_btf)
+    }
 }
 
 /// One module's file.

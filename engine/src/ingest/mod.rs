@@ -22,7 +22,7 @@ pub use embedded::{Embedded, embedded};
 pub use error::{InputCode, InputError};
 pub use facts::{facts_of, release_in};
 pub use file::{Archive, Intake, Member, Opened};
-pub use kernel::{KernelBtf, KernelFiles, KernelSource, ModuleBtf, ModuleFile};
+pub use kernel::{KernelBtf, KernelFiles, KernelSource, ModuleBtf, ModuleFile, ParsedFiles};
 
 pub use limits::{Limits, OverLimit};
 pub use packages::kernels_in;

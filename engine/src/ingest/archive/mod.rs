@@ -99,11 +99,16 @@ struct Walk<'a> {
     members: u64,
     /// **Bytes** that they may still expand to.
     left: &'a Cell<u64>,
+    /// The member that is being read.
+    at: Option<PathBuf>,
     /// Whether the visitor has had enough.
     done: bool,
 }
 
 /// Calls `visit` for each regular file of an archive whose path `wanted` asks for, until it says that it has enough.
+///
+/// # Errors
+/// With the path of the member that is to blame, or else of the archive.
 pub(super) fn visit(
     kind: Kind,
     input: impl BufRead,
@@ -111,10 +116,11 @@ pub(super) fn visit(
     limits: &Limits,
     wanted: &dyn Fn(&str) -> bool,
     visit: &mut dyn FnMut(Member) -> io::Result<bool>,
-) -> io::Result<()> {
+) -> Result<(), (PathBuf, io::Error)> {
     let left = Cell::new(limits.archive);
-    let mut walk = Walk { limits, wanted, visit, members: 0, left: &left, done: false };
-    walk.archive(kind, input, path, 1)
+    let mut walk = Walk { limits, wanted, visit, members: 0, left: &left, at: None, done: false };
+    let result = walk.archive(kind, input, path, 1);
+    result.map_err(|error| (walk.at.unwrap_or_else(|| path.to_owned()), error))
 }
 
 impl Walk<'_> {
@@ -145,23 +151,17 @@ impl Walk<'_> {
         if !may_be_archive && !(self.wanted)(inner) {
             return Ok(true);
         }
-        let data = read_all(data, self.limits.expanded)?;
         let path = within(path, inner);
+        let outer = self.at.replace(path.clone());
+        let data = read_all(data, self.limits.expanded)?;
         match kind_of_bytes(&data).filter(|_| may_be_archive) {
-            Some(kind) => {
-                // One broken archive in another is told of by its own name.
-                let told = |error: io::Error| match error.get_ref() {
-                    Some(inner) if inner.is::<OverLimit>() => error,
-                    _ => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
-                };
-                self.archive(kind, expand(Cursor::new(data)).map_err(told)?, &path, depth + 1)
-                    .map_err(told)?;
-            }
+            Some(kind) => self.archive(kind, expand(Cursor::new(data))?, &path, depth + 1)?,
             None if (self.wanted)(inner) => {
                 self.done = !(self.visit)(Member { path, inner: inner.to_owned(), data })?;
             }
             None => {}
         }
+        self.at = outer;
         Ok(!self.done)
     }
 }
