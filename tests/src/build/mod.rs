@@ -3,6 +3,7 @@
 //! They write what they are told to, valid or not: most tests want something that a compiler would not emit.
 //! They panic where a request cannot be written at all (a type id that is not the builder's, for example).
 
+pub mod archive;
 mod btf;
 mod insn;
 mod object;
