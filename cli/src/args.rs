@@ -8,6 +8,7 @@ use btfleet_engine::fleet::Modules;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::filter::Filter;
 use crate::intake::LimitArgs;
 use crate::loader::LoaderArg;
 use crate::world::WorldArgs;
@@ -279,6 +280,10 @@ pub(crate) struct InputArgs {
     /// @LIST as for objects.
     #[arg(short, long, required = true, num_args = 1.., value_name = "K")]
     pub(crate) kernels: Vec<OsString>,
+    /// Only kernels of which this holds: 'distro=debian and release>=6.1', 'not (flavour=rt or arch=arm64)'. Fields
+    /// are name, release, distro, arch, flavour and btf.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) filter: Option<Filter>,
     /// What modules count for when vmlinux lacks a type.
     #[arg(long, value_enum, default_value_t = ModulesArg::Each)]
     pub(crate) modules: ModulesArg,

@@ -7,6 +7,7 @@ use btfleet_engine::embed::Files;
 pub(crate) use btfleet_engine::embed::Inputs;
 
 use crate::args::InputArgs;
+use crate::filter::Filter;
 use crate::output::{Failure, message};
 use crate::{inputs, intake};
 
@@ -33,13 +34,26 @@ pub(crate) fn read(args: &InputArgs, batch: &Batch) -> Result<Files, Failure> {
     Ok(Files::read(batch, intake::get(), &objects.inputs, &kernels.inputs, errors))
 }
 
-/// Parses everything, in parallel. Defects are told on stderr at once.
+/// Parses everything, in parallel, and leaves out kernels that `filter` is not for. Defects are told on stderr at once.
 ///
 /// What is parsed lasts as long as the process: freeing it piece by piece takes a while.
-pub(crate) fn parse<'a>(files: &'a Files, batch: &Batch) -> ManuallyDrop<Inputs<'a>> {
-    let inputs = files.parse(batch);
+pub(crate) fn parse<'a>(
+    files: &'a Files,
+    batch: &Batch,
+    filter: Option<&Filter>,
+) -> Result<ManuallyDrop<Inputs<'a>>, Failure> {
+    let mut inputs = files.parse(batch);
     for defect in inputs.all_defects() {
         message(&format!("btfleet: {defect}"));
     }
-    ManuallyDrop::new(inputs)
+    if let Some(filter) = filter {
+        let count = inputs.kernels.len();
+        inputs.retain_kernels(|name, facts| filter.holds(name, facts));
+        if inputs.kernels.is_empty() && count > 0 {
+            return Err(Failure::Usage(format!(
+                "the condition of --where holds for none of {count} kernels"
+            )));
+        }
+    }
+    Ok(ManuallyDrop::new(inputs))
 }

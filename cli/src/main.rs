@@ -9,6 +9,7 @@ mod core_relos;
 mod diff;
 mod docs;
 mod explain;
+mod filter;
 mod inputs;
 mod intake;
 mod live;

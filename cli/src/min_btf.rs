@@ -75,7 +75,7 @@ struct FileEntry {
 pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = load::read(&args.inputs, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     let loaders = loaders(args.loader, &inputs.kernel_names)?;
     let minimals = minimals(&batch, &inputs, &loaders, args.with_symbols);
     inputs.check_packs()?;

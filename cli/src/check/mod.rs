@@ -27,7 +27,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let project = args.manifest.as_ref().map(|it| Project::read(it)).transpose()?.unwrap_or_default();
     let files = load::read(&args.inputs, &batch)?;
-    let mut inputs = load::parse(&files, &batch);
+    let mut inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     project.apply(&mut inputs.objects)?;
     let inputs = inputs;
     let mut world = world(&args.world, &inputs)?;

@@ -8,7 +8,7 @@ use crate::batch::{Batch, ObjectFile};
 use crate::ingest::{InputCode, InputError, Intake, KernelFiles, KernelSource, kernels_in};
 use crate::kernel::{Kernel, PackSource};
 use crate::object::Object;
-use crate::pack::{PackError, PackFile};
+use crate::pack::{Facts, PackError, PackFile};
 
 /// Where kernels are to be read from.
 #[derive(Clone, Debug)]
@@ -237,6 +237,16 @@ fn remarks(object: &Object<'_>, file: &ObjectFile) -> impl Iterator<Item = Input
 }
 
 impl Inputs<'_> {
+    /// Leaves out the kernels that `keep` does not hold for.
+    pub fn retain_kernels(&mut self, mut keep: impl FnMut(&str, &Facts) -> bool) {
+        let kept: Vec<bool> =
+            self.kernel_names.iter().zip(&self.kernels).map(|(name, it)| keep(name, &it.facts)).collect();
+        let mut of_names = kept.iter().copied();
+        self.kernel_names.retain(|_| of_names.next().unwrap_or(true));
+        let mut of_kernels = kept.into_iter();
+        self.kernels.retain(|_| of_kernels.next().unwrap_or(true));
+    }
+
     /// All defects: those of kernels and directories, then those of objects.
     pub fn all_defects(&self) -> impl Iterator<Item = &InputError> {
         self.defects.iter().chain(self.object_defects.iter().map(|(_, defect)| defect))

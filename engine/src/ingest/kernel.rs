@@ -202,7 +202,7 @@ impl KernelFiles {
     }
 
     /// What path and format of the file say of where the BTF is from: an ELF file is the kernel itself.
-    pub fn said_origin(&self) -> BtfOrigin {
+    fn said_origin(&self) -> BtfOrigin {
         match facts_of(&self.path).origin {
             BtfOrigin::Unknown if self.vmlinux.pointer_size.is_some() => BtfOrigin::BuiltIn,
             said => said,
@@ -232,7 +232,7 @@ impl KernelFiles {
         };
         let vmlinux = self.parse_vmlinux().map_err(defective(&self.path))?;
         let mut kernel = Kernel::new(with_size(vmlinux, self.vmlinux.pointer_size));
-        kernel.said_origin = self.said_origin();
+        kernel.facts = self.facts();
         kernel.kallsyms.clone_from(&self.kallsyms);
         kernel.kconfig.clone_from(&self.kconfig);
         let mut defects = Vec::new();
