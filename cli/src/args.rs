@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use btfleet_engine::dialect::Validate;
 use btfleet_engine::fleet::Modules;
+use btfleet_engine::report::Verdict;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use glob::Pattern;
 
 use crate::filter::Filter;
 use crate::intake::LimitArgs;
@@ -94,9 +96,37 @@ pub(crate) struct CheckArgs {
     /// sets, which findings are accepted.
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
+    /// Every cause and program in the table, with what is wrong, where, and on which kernels.
+    #[arg(long)]
+    pub(crate) details: bool,
+    /// Show only what fails, or only what is not fine. Counts and exit code are of all.
+    #[arg(long, value_enum)]
+    pub(crate) only: Option<Only>,
+    /// Report only programs whose name this matches; may be repeated.
+    #[arg(long = "program", value_name = "PATTERN")]
+    pub(crate) program: Vec<Pattern>,
     /// Exit with 1 if any autoloaded program has a verdict at least this bad.
     #[arg(long, value_enum, default_value_t = FailOn::Fail)]
     pub(crate) fail_on: FailOn,
+}
+
+/// Which verdicts are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Only {
+    /// Those that fail.
+    Failing,
+    /// All but 'ok'.
+    NotOk,
+}
+
+impl Only {
+    /// Whether a verdict is one of them.
+    pub(crate) fn takes(self, verdict: Verdict) -> bool {
+        match self {
+            Self::Failing => verdict >= Verdict::FailAttach,
+            Self::NotOk => verdict > Verdict::Ok,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

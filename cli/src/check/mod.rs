@@ -1,5 +1,6 @@
 //! `btfleet check`: verdicts, grouped by cause.
 
+mod spread;
 mod summary;
 mod table;
 
@@ -9,8 +10,9 @@ use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::depend::Survey;
 use btfleet_engine::embed::{Loaders, Refusal};
 use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::report::{self, Verdict, Verdicts};
+use btfleet_engine::report::{self, ProgramVerdict, Verdict, Verdicts};
 use btfleet_engine::resolve::Code;
+use glob::Pattern;
 use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
@@ -64,11 +66,14 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         Summary::default,
         |summary, object| {
             let mut verdicts = report::check(&run, survey.as_ref(), &world, object);
-            let accepted = inputs.objects.get(object).map(|it| project.accept(it, &mut verdicts));
+            let accepted = inputs.objects.get(object).map(|it| {
+                keep_programs(&args.program, it, &mut verdicts);
+                project.accept(it, &mut verdicts)
+            });
             summary.add(&inputs, &loaders, &world.roles, object, &verdicts);
             summary.add_accepted(&verdicts, &accepted.unwrap_or_default());
             match format {
-                Format::Jsonl => json_rows(&inputs, &loaders, &project, &hashes, object, &verdicts),
+                Format::Jsonl => json_rows(args, &inputs, &loaders, &project, &hashes, object, &verdicts),
                 Format::Table => (Vec::new(), 0),
             }
         },
@@ -97,7 +102,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             push_line(&mut line, &end.modelling(loaders.models()));
             out.write(&line)?;
         }
-        Format::Table => table::print(&mut out, &summary, &inputs, loaders.is_libbpf())?,
+        Format::Table => table::print(&mut out, &summary, &inputs, args, loaders.is_libbpf())?,
     }
     for remark in project.remarks(&summary.accepted) {
         match format {
@@ -125,7 +130,20 @@ fn is_finding(verdict: Verdict, fail_on: FailOn) -> bool {
     }
 }
 
+/// Leaves out what is not asked for.
+fn keep_programs(patterns: &[Pattern], object: &Object<'_>, verdicts: &mut Verdicts) {
+    if patterns.is_empty() {
+        return;
+    }
+    let names = object.programs().iter().map(|it| String::from_utf8_lossy(it.name));
+    let kept: Vec<bool> = names.map(|name| patterns.iter().any(|it| it.matches(&name))).collect();
+    for verdicts in &mut verdicts.by_class {
+        verdicts.retain(|it| kept.get(it.program) == Some(&true));
+    }
+}
+
 fn json_rows(
+    args: &CheckArgs,
     inputs: &Inputs<'_>,
     loaders: &Loaders,
     project: &Project,
@@ -143,7 +161,8 @@ fn json_rows(
             count += 1;
             continue;
         }
-        for verdict in verdicts.on(kernel_no).unwrap_or_default() {
+        let is_shown = |it: &&ProgramVerdict| args.only.is_none_or(|only| only.takes(it.verdict));
+        for verdict in verdicts.on(kernel_no).unwrap_or_default().iter().filter(is_shown) {
             if let Some(row) =
                 VerdictRow::new(object_name, hash, kernel_name, object, verdict, loaders.is_libbpf(), project)
             {

@@ -17,6 +17,18 @@ pub(super) enum Cell {
     NotJudged,
 }
 
+impl Cell {
+    /// How bad it is.
+    pub(super) fn rank(self) -> u32 {
+        match self {
+            Self::NotJudged => 0,
+            Self::NoPrograms => 1,
+            Self::Verdict(verdict) if verdict >= Verdict::FailAttach => 10,
+            Self::Verdict(verdict) => 2 + verdict as u32,
+        }
+    }
+}
+
 /// What tells findings of one object apart: record or subject, code and effect.
 type About<'a> = (Option<usize>, Option<&'a str>, &'a str, Effect);
 
@@ -77,6 +89,8 @@ impl Places<'_> {
 pub(super) struct Summary<'a> {
     /// Objects that are not fine everywhere, by kernel.
     pub(super) cells: BTreeMap<usize, Vec<Cell>>,
+    /// Programs that are not fine everywhere, by object and number, by kernel.
+    pub(super) programs: BTreeMap<(usize, usize), Vec<Cell>>,
     pub(super) causes: BTreeMap<Cause, Places<'a>>,
     pub(super) counts: BTreeMap<Verdict, usize>,
     /// Pairs that were not judged, by reason.
@@ -114,9 +128,20 @@ impl<'a> Summary<'a> {
                 *cell = Cell::NotJudged;
             }
         }
+        let judged = |it: &Option<u32>| it.map_or(Cell::NotJudged, |_| Cell::Verdict(Verdict::Ok));
+        let fine: Vec<Cell> = verdicts.classes.of.iter().map(judged).collect();
         for (verdicts, kernels) in verdicts.by_class.iter().zip(&kernels_of) {
             for verdict in verdicts {
                 *self.counts.entry(verdict.verdict).or_default() += kernels.len();
+                if verdict.verdict > Verdict::Ok {
+                    let of_program =
+                        self.programs.entry((object_no, verdict.program)).or_insert_with(|| fine.clone());
+                    for kernel in kernels {
+                        if let Some(cell) = of_program.get_mut(*kernel) {
+                            *cell = Cell::Verdict(verdict.verdict);
+                        }
+                    }
+                }
             }
             let worst = roles.worst(object, verdicts);
             self.worst_autoloaded = self.worst_autoloaded.max(worst);
@@ -198,6 +223,7 @@ impl<'a> Summary<'a> {
     /// Adds what another thread has found.
     pub(super) fn merged(mut self, other: Self) -> Self {
         self.cells.extend(other.cells);
+        self.programs.extend(other.programs);
         for (cause, places) in other.causes {
             self.causes.entry(cause).or_default().merge(places);
         }

@@ -1,5 +1,6 @@
 //! Inputs read and parsed, and what could not be.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,6 +52,8 @@ pub struct Inputs<'a> {
     pub kernels: Vec<Kernel<'a>>,
     /// Their names.
     pub kernel_names: Vec<&'a str>,
+    /// What each of them is given as alone: a file, or `PACK:NAME`.
+    pub kernel_args: Vec<String>,
     /// Objects that can be judged, in the order given.
     pub objects: Vec<Object<'a>>,
     /// Their files.
@@ -137,7 +140,20 @@ impl Files {
         for parsed in kernels {
             match parsed {
                 Ok(Parsed { kernels, defects, pack }) => {
+                    let mut last_parts: HashMap<&str, usize> = HashMap::new();
+                    for (name, _) in &kernels {
+                        *last_parts.entry(last_part(name)).or_default() += 1;
+                    }
                     for (name, kernel) in kernels {
+                        this.kernel_args.push(match &pack {
+                            Some((path, _)) => {
+                                let last = last_part(name);
+                                let is_one = last_parts.get(last) == Some(&1);
+                                format!("{}:{}", path.display(), if is_one { last } else { name })
+                            }
+                            // What is inside of a package is given as that.
+                            None => name.split("!/").next().unwrap_or(name).to_owned(),
+                        });
                         this.kernels.push(kernel);
                         this.kernel_names.push(name);
                     }
@@ -168,6 +184,13 @@ impl Files {
         }
         this
     }
+}
+
+/// The name of a kernel of a pack is mostly a path; its last part without its ending will do.
+fn last_part(name: &str) -> &str {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let last = last.strip_suffix(".zst").unwrap_or(last);
+    last.strip_suffix(".btf").unwrap_or(last)
 }
 
 /// What one of the kernel inputs came to.
@@ -201,11 +224,10 @@ impl KernelData {
                     .and_then(PackSource::kernels)
                     .map_err(|error| InputError::unusable_pack(path, &error))?;
                 if let Some(wanted) = wanted {
-                    // A name is mostly a path; its last part will do.
                     let is_wanted = |name: &str| {
                         let last = name.rsplit('/').next().unwrap_or(name);
-                        let last = last.strip_suffix(".zst").unwrap_or(last);
-                        name == wanted || last == wanted || last.strip_suffix(".btf") == Some(wanted)
+                        let without = last.strip_suffix(".zst").unwrap_or(last);
+                        [name, last, without, last_part(name)].contains(&wanted.as_str())
                     };
                     kernels.retain(|(name, _)| is_wanted(name));
                     if kernels.is_empty() {
@@ -243,6 +265,8 @@ impl Inputs<'_> {
             self.kernel_names.iter().zip(&self.kernels).map(|(name, it)| keep(name, &it.facts)).collect();
         let mut of_names = kept.iter().copied();
         self.kernel_names.retain(|_| of_names.next().unwrap_or(true));
+        let mut of_args = kept.iter().copied();
+        self.kernel_args.retain(|_| of_args.next().unwrap_or(true));
         let mut of_kernels = kept.into_iter();
         self.kernels.retain(|_| of_kernels.next().unwrap_or(true));
     }
