@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::compare;
+use crate::copies::{self, Shared};
 use crate::load::{self, Inputs};
 use crate::loader::{loaders, note_skeletons};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, progress};
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let project = args.manifest.as_ref().map(|it| Project::read(it)).transpose()?.unwrap_or_default();
     let files = load::read(&args.inputs, &batch)?;
     let mut inputs = load::parse(&files, &batch);
-    project.apply(&mut inputs.objects)?;
+    project.apply(&mut inputs.distinct)?;
     let inputs = inputs;
     let mut world = world(&args.world, &inputs)?;
     project.add_to(&mut world);
@@ -41,10 +42,10 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         return compare::run(args, &batch, &inputs, &world);
     }
     let loaders = loaders(args.loader, &inputs.kernel_names)?;
-    note_skeletons(&loaders, &inputs.object_names);
+    note_skeletons(&loaders, &inputs.objects);
     let format = args.format;
     let hashes = match format {
-        Format::Jsonl => batch.map(&inputs.object_files, |file| hex(&Sha256::digest(&file.data))),
+        Format::Jsonl => batch.map(&inputs.distinct, |it| hex(&Sha256::digest(it.file()))),
         Format::Table => Vec::new(),
     };
     let mut out = Output::new();
@@ -60,20 +61,26 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     }
     let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
     let run =
-        Run::validating(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), modules, validate);
-    let survey = loaders.is_libbpf().then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, modules));
+        Run::validating(&batch, &inputs.distinct, &inputs.kernels, loaders.by_kernel(), modules, validate);
+    let survey = loaders.is_libbpf().then(|| Survey::new(&batch, &inputs.distinct, &inputs.kernels, modules));
+    let shared = Shared::new(&inputs);
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     let summaries = batch.for_each_with(
         inputs.objects.len(),
         Summary::default,
         |summary, object| {
-            let mut verdicts = report::check(&run, survey.as_ref(), &world, object);
-            let accepted = inputs.objects.get(object).map(|it| project.accept(it, &mut verdicts));
-            summary.add(&inputs, &loaders, &world.roles, object, &verdicts);
-            summary.add_accepted(&verdicts, &accepted.unwrap_or_default());
+            let distinct = inputs.distinct_of(object);
+            let found = shared.of(distinct, || {
+                let mut verdicts = report::check(&run, survey.as_ref(), &world, distinct);
+                let accepted = inputs.object(object).map(|it| project.accept(it, &mut verdicts));
+                (verdicts, accepted.unwrap_or_default())
+            });
+            let (verdicts, accepted) = &*found;
+            summary.add(&inputs, &loaders, &world.roles, object, verdicts);
+            summary.add_accepted(verdicts, accepted);
             match format {
-                Format::Jsonl => json_rows(&inputs, &loaders, &project, &hashes, object, &verdicts),
+                Format::Jsonl => json_rows(&inputs, &loaders, &project, &hashes, object, verdicts),
                 Format::Table => (Vec::new(), 0),
             }
         },
@@ -139,9 +146,9 @@ fn json_rows(
     verdicts: &Verdicts,
 ) -> (Vec<u8>, usize) {
     let (mut text, mut count) = (Vec::new(), 0);
-    let Some(object) = inputs.objects.get(object_no) else { return (text, 0) };
-    let object_name = inputs.object_names.get(object_no).map_or("", String::as_str);
-    let hash = hashes.get(object_no).map_or("", String::as_str);
+    let Some(object) = inputs.object(object_no) else { return (text, 0) };
+    let object_name = inputs.name_of(object_no);
+    let hash = hashes.get(inputs.distinct_of(object_no)).map_or("", String::as_str);
     for (kernel_no, &kernel_name) in inputs.kernel_names.iter().enumerate() {
         if let Some(Refusal { code, why, .. }) = inputs.refusal(loaders, object_no, kernel_no) {
             push_line(&mut text, &PairRow::new(object_name, kernel_name, code, why));
@@ -254,7 +261,7 @@ impl<'a> Summary<'a> {
         object_no: usize,
         verdicts: &Verdicts,
     ) {
-        let Some(object) = inputs.objects.get(object_no) else { return };
+        let Some(object) = inputs.object(object_no) else { return };
         let mut cells = vec![Cell::NoPrograms; inputs.kernels.len()];
         let mut kernels_of: Vec<Vec<usize>> = vec![Vec::new(); verdicts.by_class.len()];
         for (kernel, (cell, class)) in cells.iter_mut().zip(&verdicts.classes.of).enumerate() {
@@ -387,10 +394,16 @@ impl<'a> Summary<'a> {
         out.line(&format!(
             "{} with {} on {}: {}",
             plural(inputs.objects.len(), "object"),
-            plural(inputs.objects.iter().map(entries).sum(), "program"),
+            plural(
+                (0..inputs.objects.len()).filter_map(|it| inputs.object(it)).map(entries).sum(),
+                "program"
+            ),
             plural(inputs.kernels.len(), "kernel"),
             parts.join(", "),
         ))?;
+        if let Some(remark) = copies::remark(inputs) {
+            out.line(&remark)?;
+        }
         out.line(&paint(
             DIM,
             if judges_needs {
@@ -417,7 +430,7 @@ impl<'a> Summary<'a> {
             }
             out.line("")?;
         }
-        let names = short_names(&inputs.object_names);
+        let names = short_names(&inputs.objects);
         let name_of = |object: usize| names.get(object).map_or("", String::as_str);
         let shown = || self.cells.iter().take(OBJECTS_SHOWN);
         let width = shown().map(|(&it, _)| name_of(it).chars().count()).max().unwrap_or(0);
@@ -442,7 +455,7 @@ impl<'a> Summary<'a> {
     }
 
     fn print_causes(&self, out: &mut Output, inputs: &Inputs<'_>) -> Result<(), Failure> {
-        let object_names = short_names(&inputs.object_names);
+        let object_names = short_names(&inputs.objects);
         let kernel_names: Vec<String> = match inputs.kernels.len() {
             0..=KERNEL_COLUMNS_MAX => (1..=inputs.kernels.len()).map(|it| format!("K{it}")).collect(),
             _ => short_names(&inputs.kernel_names),
@@ -470,7 +483,7 @@ impl<'a> Summary<'a> {
             let mut objects: Vec<&Place<'_>> = places.objects.iter().collect();
             objects.sort_by_key(|it| it.object);
             for place in objects.iter().take(OBJECTS_PER_CAUSE) {
-                let of_object = inputs.objects.get(place.object).map(Object::programs).unwrap_or_default();
+                let of_object = inputs.object(place.object).map(Object::programs).unwrap_or_default();
                 let programs = place.programs.iter().filter_map(|it| of_object.get(*it));
                 let names: BTreeSet<String> =
                     programs.map(|it| String::from_utf8_lossy(it.name).into_owned()).collect();
