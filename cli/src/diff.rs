@@ -30,7 +30,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<Exit, Failure> {
         }
         return Ok(Exit::NotJudged);
     };
-    let scope = (!args.objects.is_empty()).then(|| Scope::of(&inputs.objects, [old, new]));
+    let scope = (!args.objects.is_empty()).then(|| Scope::of(&inputs.distinct, [old, new]));
     let changes = diff::diff(old, new, scope.as_ref());
     inputs.check_packs()?;
     let mut out = Output::new();

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::args::{CheckArgs, FailOn, Format};
 use crate::compare;
+use crate::copies::Shared;
 use crate::load::{self, Inputs};
 use crate::loader::{loaders, note_skeletons};
 use crate::output::{Exit, Failure, Output, message, progress};
@@ -30,7 +31,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let project = args.manifest.as_ref().map(|it| Project::read(it)).transpose()?.unwrap_or_default();
     let files = load::read(&args.inputs, &batch)?;
     let mut inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
-    project.apply(&mut inputs.objects)?;
+    project.apply(&mut inputs.distinct)?;
     let inputs = inputs;
     let mut world = world(&args.world, &inputs)?;
     project.add_to(&mut world);
@@ -38,10 +39,10 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         return compare::run(args, &batch, &inputs, &world);
     }
     let loaders = loaders(args.loader, &inputs.kernel_names)?;
-    note_skeletons(&loaders, &inputs.object_names);
+    note_skeletons(&loaders, &inputs.objects);
     let format = args.format;
     let hashes = match format {
-        Format::Jsonl => batch.map(&inputs.object_files, |file| hex(&Sha256::digest(&file.data))),
+        Format::Jsonl => batch.map(&inputs.distinct, |it| hex(&Sha256::digest(it.file()))),
         Format::Table => Vec::new(),
     };
     let mut out = Output::new();
@@ -57,23 +58,29 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     }
     let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
     let run =
-        Run::validating(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), modules, validate);
-    let survey = loaders.is_libbpf().then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, modules));
+        Run::validating(&batch, &inputs.distinct, &inputs.kernels, loaders.by_kernel(), modules, validate);
+    let survey = loaders.is_libbpf().then(|| Survey::new(&batch, &inputs.distinct, &inputs.kernels, modules));
+    let shared = Shared::new(&inputs);
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     let summaries = batch.for_each_with(
         inputs.objects.len(),
         Summary::default,
         |summary, object| {
-            let mut verdicts = report::check(&run, survey.as_ref(), &world, object);
-            let accepted = inputs.objects.get(object).map(|it| {
-                keep_programs(&args.program, it, &mut verdicts);
-                project.accept(it, &mut verdicts)
+            let distinct = inputs.distinct_of(object);
+            let found = shared.of(distinct, || {
+                let mut verdicts = report::check(&run, survey.as_ref(), &world, distinct);
+                let accepted = inputs.object(object).map(|it| {
+                    keep_programs(&args.program, it, &mut verdicts);
+                    project.accept(it, &mut verdicts)
+                });
+                (verdicts, accepted.unwrap_or_default())
             });
-            summary.add(&inputs, &loaders, &world.roles, object, &verdicts);
-            summary.add_accepted(&verdicts, &accepted.unwrap_or_default());
+            let (verdicts, accepted) = &*found;
+            summary.add(&inputs, &loaders, &world.roles, object, verdicts);
+            summary.add_accepted(verdicts, accepted);
             match format {
-                Format::Jsonl => json_rows(args, &inputs, &loaders, &project, &hashes, object, &verdicts),
+                Format::Jsonl => json_rows(args, &inputs, &loaders, &project, &hashes, object, verdicts),
                 Format::Table => (Vec::new(), 0),
             }
         },
@@ -152,9 +159,9 @@ fn json_rows(
     verdicts: &Verdicts,
 ) -> (Vec<u8>, usize) {
     let (mut text, mut count) = (Vec::new(), 0);
-    let Some(object) = inputs.objects.get(object_no) else { return (text, 0) };
-    let object_name = inputs.object_names.get(object_no).map_or("", String::as_str);
-    let hash = hashes.get(object_no).map_or("", String::as_str);
+    let Some(object) = inputs.object(object_no) else { return (text, 0) };
+    let object_name = inputs.name_of(object_no);
+    let hash = hashes.get(inputs.distinct_of(object_no)).map_or("", String::as_str);
     for (kernel_no, &kernel_name) in inputs.kernel_names.iter().enumerate() {
         if let Some(Refusal { code, why, .. }) = inputs.refusal(loaders, object_no, kernel_no) {
             push_line(&mut text, &PairRow::new(object_name, kernel_name, code, why));

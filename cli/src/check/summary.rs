@@ -117,7 +117,7 @@ impl<'a> Summary<'a> {
         object_no: usize,
         verdicts: &Verdicts,
     ) {
-        let Some(object) = inputs.objects.get(object_no) else { return };
+        let Some(object) = inputs.object(object_no) else { return };
         let mut cells = vec![Cell::NoPrograms; inputs.kernels.len()];
         let mut kernels_of: Vec<Vec<usize>> = vec![Vec::new(); verdicts.by_class.len()];
         for (kernel, (cell, class)) in cells.iter_mut().zip(&verdicts.classes.of).enumerate() {

@@ -8,6 +8,7 @@ use btfleet_engine::report::Verdict;
 use super::spread::{Column, Spread};
 use super::summary::{Cause, Cell, Place, Places, Summary};
 use crate::args::CheckArgs;
+use crate::copies;
 use crate::load::Inputs;
 use crate::output::{BAD, DIM, Failure, GOOD, HEAD, Output, WARN, paint, plural, quoted, width};
 
@@ -67,7 +68,10 @@ fn print_counts(
         &format!(
             "{} with {} on {}{releases}",
             plural(inputs.objects.len(), "object"),
-            plural(inputs.objects.iter().map(entries).sum(), "program"),
+            plural(
+                (0..inputs.objects.len()).filter_map(|it| inputs.object(it)).map(entries).sum(),
+                "program"
+            ),
             plural(inputs.kernels.len(), "kernel"),
         ),
     ))?;
@@ -82,6 +86,9 @@ fn print_counts(
         parts.push("nothing to judge".into());
     }
     out.line(&parts.join(", "))?;
+    if let Some(remark) = copies::remark(inputs) {
+        out.line(&remark)?;
+    }
     out.line("")
 }
 
@@ -162,10 +169,10 @@ fn distinct(programs: &[usize]) -> usize {
 /// The command that explains a cause, on the first kernel that it is on.
 fn explain(places: &Places<'_>, inputs: &Inputs<'_>) -> Option<String> {
     let place = places.objects.iter().min_by_key(|it| it.object)?;
-    let programs = inputs.objects.get(place.object)?.programs();
+    let programs = inputs.object(place.object)?.programs();
     let program = place.programs.iter().filter_map(|it| programs.get(*it)).next()?;
     // What is inside of a file is explained with all of it.
-    let object = inputs.object_names.get(place.object)?.split("!/").next()?;
+    let object = inputs.name_of(place.object).split("!/").next()?;
     let judged = |kernel: &usize| inputs.mismatch(place.object, *kernel).is_none();
     let on = (0..inputs.kernels.len()).filter(|it| places.on.get(*it) == Some(&true));
     let kernel = inputs.kernel_args.get(on.into_iter().find(judged)?)?;
@@ -184,12 +191,12 @@ fn print_places(
     inputs: &Inputs<'_>,
     spread: &Spread,
 ) -> Result<(), Failure> {
-    let object_names = short_names(&inputs.object_names);
+    let object_names = short_names(&inputs.objects);
     out.line(&format!("    {}", places.message.as_ref().map_or("", |(_, message)| message)))?;
     let mut objects: Vec<&Place<'_>> = places.objects.iter().collect();
     objects.sort_by_key(|it| it.object);
     for place in objects.iter().take(OBJECTS_PER_CAUSE) {
-        let of_object = inputs.objects.get(place.object).map(Object::programs).unwrap_or_default();
+        let of_object = inputs.object(place.object).map(Object::programs).unwrap_or_default();
         let programs = place.programs.iter().filter_map(|it| of_object.get(*it));
         let names: BTreeSet<String> =
             programs.map(|it| String::from_utf8_lossy(it.name).into_owned()).collect();
@@ -219,7 +226,7 @@ fn print_cells(
     spread: &Spread,
     args: &CheckArgs,
 ) -> Result<(), Failure> {
-    let names = short_names(&inputs.object_names);
+    let names = short_names(&inputs.objects);
     let name_of = |object: usize| names.get(object).map_or("", String::as_str);
     let takes = |cells: &[Cell]| {
         args.only.is_none_or(|only| cells.iter().any(|it| matches!(it, Cell::Verdict(it) if only.takes(*it))))
@@ -227,7 +234,7 @@ fn print_cells(
     let mut rows: Vec<(String, &[Cell])> = Vec::new();
     if args.details || summary.programs.len() <= ROWS_SHOWN {
         for ((object, program), cells) in summary.programs.iter().filter(|it| takes(it.1)) {
-            let programs = inputs.objects.get(*object).map(Object::programs).unwrap_or_default();
+            let programs = inputs.object(*object).map(Object::programs).unwrap_or_default();
             let program =
                 programs.get(*program).map(|it| String::from_utf8_lossy(it.name)).unwrap_or_default();
             let name =
