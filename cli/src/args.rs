@@ -76,9 +76,13 @@ pub(crate) enum Command {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
-    /// A table to read, or one JSON object per line for programs.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(crate) format: Format,
+    /// What stdout gets: a table to read, or a report.
+    #[arg(long, value_enum, default_value_t = CheckFormat::Table)]
+    pub(crate) format: CheckFormat,
+    /// Also write a report to FILE; its ending says which: .jsonl, .json, .csv, .xml (JUnit), .sarif or .md. May be
+    /// repeated.
+    #[arg(long = "report", value_name = "FILE")]
+    pub(crate) reports: Vec<PathBuf>,
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
     /// RELEASE, without one, of the release that each kernel's name has; 'aya', for programs loaded from
     /// Rust; or 'ebpf-go', from Go.
@@ -493,6 +497,25 @@ pub(crate) enum Format {
     Table,
     /// For programs; the last line has "t":"end".
     Jsonl,
+}
+
+/// What 'check' writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// For people.
+    Table,
+    /// A row a line; the last has "t":"end".
+    Jsonl,
+    /// The same rows as one document.
+    Json,
+    /// A line for each finding.
+    Csv,
+    /// JUnit's XML: a test case for each program on each kernel.
+    Junit,
+    /// SARIF 2.1.0: a result for each cause, with source lines.
+    Sarif,
+    /// A summary for the page of a CI job.
+    Markdown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
