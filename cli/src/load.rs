@@ -1,17 +1,33 @@
 //! Inputs that were typed, read and parsed, and what could not be.
 
 use std::mem::ManuallyDrop;
+use std::path::PathBuf;
 
 use btfleet_engine::batch::Batch;
-use btfleet_engine::embed::Files;
 pub(crate) use btfleet_engine::embed::Inputs;
+use btfleet_engine::embed::{Files, KernelInput};
+use btfleet_engine::ingest::InputError;
 
 use crate::args::InputArgs;
 use crate::inputs;
 use crate::output::{Failure, message};
 
+/// What was typed, found but not read.
+pub(crate) struct Found {
+    pub(crate) objects: Vec<PathBuf>,
+    pub(crate) kernels: Vec<KernelInput>,
+    /// Directories that cannot be read.
+    pub(crate) errors: Vec<InputError>,
+}
+
 /// Finds and reads what was typed.
 pub(crate) fn read(args: &InputArgs, batch: &Batch) -> Result<Files, Failure> {
+    let Found { objects, kernels, errors } = find(args)?;
+    Ok(Files::read(batch, &objects, &kernels, errors))
+}
+
+/// Finds what was typed.
+pub(crate) fn find(args: &InputArgs) -> Result<Found, Failure> {
     let mut objects = inputs::objects(&args.objects)?;
     let mut kernels = inputs::kernels(&args.kernels)?;
     let skipped = objects.skipped + kernels.skipped;
@@ -30,7 +46,7 @@ pub(crate) fn read(args: &InputArgs, batch: &Batch) -> Result<Files, Failure> {
             return Err(Failure::Usage(format!("no {what} was found there")));
         }
     }
-    Ok(Files::read(batch, &objects.inputs, &kernels.inputs, errors))
+    Ok(Found { objects: objects.inputs, kernels: kernels.inputs, errors })
 }
 
 /// Parses everything, in parallel. Defects are told on stderr at once.

@@ -113,9 +113,18 @@ impl<'q, 'a> Questions<'q, 'a> {
     }
 
     /// The distinct questions, by root, of the objects of byte order `endian`.
-    pub fn distinct(&self, batch: &Batch, endian: Endian) -> Vec<AskedOfRoot<'_, 'a>> {
-        let (_, roots) = distinct_queries(batch, self.objects, &self.by_object, endian);
-        roots.into_iter().map(|it| (it.root, it.queries)).collect()
+    pub fn distinct(&self, endian: Endian) -> Vec<AskedOfRoot<'_, 'a>> {
+        let mut distinct = Distinct::default();
+        for (number, object) in self.objects.iter().enumerate().filter(|it| it.1.endian() == endian) {
+            let own = self.by_object.get(number);
+            for (record, reloc) in object.relocs().iter().enumerate() {
+                let question = own.and_then(|it| it.get(record)).unwrap_or(&reloc.question);
+                if let (Ok(Question { query: Some(query), .. }), Some(kind)) = (question, reloc.kind) {
+                    distinct.query(query, kind);
+                }
+            }
+        }
+        distinct.roots.into_iter().map(|it| (it.root, it.queries)).collect()
     }
 }
 

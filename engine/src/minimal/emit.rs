@@ -255,7 +255,7 @@ pub(super) fn emit<'data>(
     for slot in written.iter().flat_map(|it| it.iter()) {
         types.push(match slot {
             Slot::Word(word) => *word,
-            Slot::Name(name) => strings.offset(name, base.map(|it| &it.strings)),
+            Slot::Name(name) => strings.offset(name),
             Slot::Content(number) => id_of(*number).copied().unwrap_or(0),
             Slot::Shell => continue,
         });

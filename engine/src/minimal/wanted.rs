@@ -14,9 +14,9 @@ use crate::dialect::{Kinds, Loader, Rules, Searched};
 use crate::format::btf::Kind;
 use crate::format::btf_ext::RelocKind;
 use crate::kernel::Kernel;
-use crate::query::{Ask, Query, Root, Step};
-use crate::resolve::{Budget, Found, Match, on_candidate};
-use crate::value::ValueError;
+use crate::query::{Ask, Root, Step};
+use crate::resolve::{Budget, find};
+use crate::value::{self, Place, ValueError};
 
 /// Anonymous members within each other that are followed, as in `resolve`.
 const NESTED_MAX: u32 = 512;
@@ -39,6 +39,9 @@ struct WantedOfList {
     reached: Vec<(TypeId, Depth)>,
 }
 
+/// What is asked, and by relocations of what kinds.
+type Asked<'q> = (&'q Ask<'q>, SmallVec<[RelocKind; 2]>);
+
 /// Candidates of one BTF, and whether they are declarations only.
 type Listed<'data> = (*const Btf<'data>, bool, SmallVec<[TypeId; 2]>);
 
@@ -50,6 +53,10 @@ impl Wanted {
         (root, queries): &AskedOfRoot<'_, '_>,
     ) -> Self {
         let mut this = Self { lists: Vec::new(), by_kernel: Vec::with_capacity(kernels.len()) };
+        // Relocations of several kinds ask for the same.
+        let mut asked: HashMap<&Ask<'_>, SmallVec<[RelocKind; 2]>> = HashMap::new();
+        queries.iter().for_each(|(query, kind)| asked.entry(&query.ask).or_default().push(*kind));
+        let asked: Vec<_> = asked.into_iter().collect();
         let mut known: HashMap<Listed<'_>, usize> = HashMap::new();
         for kernel in kernels {
             let rules = Rules::of(loader, kernel.vmlinux.btf.pointer_size());
@@ -63,7 +70,7 @@ impl Wanted {
                 if list.iter().any(takes) {
                     let number = *known.entry((btf, false, list)).or_insert_with_key(|(_, _, list)| {
                         let taken = (0..).zip(list.iter().copied()).filter(|it| takes(&it.1));
-                        this.lists.push(WantedOfList::new(&rules, btf, &taken.collect::<Vec<_>>(), queries));
+                        this.lists.push(WantedOfList::new(&rules, btf, &taken.collect::<Vec<_>>(), &asked));
                         this.lists.len() - 1
                     });
                     of_kernel.push((unit, number));
@@ -130,66 +137,73 @@ enum Fate {
 }
 
 impl Fate {
-    fn of(rules: &Rules, query: &Query<'_>, kind: RelocKind, btf: &Btf<'_>, id: TypeId) -> Self {
-        match on_candidate(rules, query, kind, btf, id, &mut Budget::new()) {
-            Err(_) | Ok(Match::Found(Found { value: Err(ValueError::NoSize), .. })) => Self::Error,
-            Ok(Match::Found(_)) => Self::Found,
-            Ok(_) => Self::Missing,
+    fn of(rules: &Rules, (ask, kinds): &Asked<'_>, btf: &Btf<'_>, id: TypeId) -> Self {
+        let is_without_size = |place: &Place| {
+            kinds.iter().any(|kind| value::of(rules, btf, *kind, place) == Err(ValueError::NoSize))
+        };
+        match find(rules, ask, btf, id, &mut Budget::new()) {
+            Err(_) => Self::Error,
+            Ok(Ok(place)) if is_without_size(&place) => Self::Error,
+            Ok(Ok(_)) => Self::Found,
+            Ok(Err(_)) => Self::Missing,
         }
     }
 }
 
 impl WantedOfList {
     /// `found`: the candidates, with their numbers.
-    fn new(
-        rules: &Rules,
-        btf: &Btf<'_>,
-        found: &[(u32, TypeId)],
-        queries: &[(&Query<'_>, RelocKind)],
-    ) -> Self {
+    fn new(rules: &Rules, btf: &Btf<'_>, found: &[(u32, TypeId)], asked: &[Asked<'_>]) -> Self {
         let mut this = Self::default();
-        let fates = found.iter().map(|(_, id)| {
-            queries.iter().map(|(query, kind)| Fate::of(rules, query, *kind, btf, *id)).collect()
-        });
+        let fates =
+            found.iter().map(|(_, id)| asked.iter().map(|it| Fate::of(rules, it, btf, *id)).collect());
         let fates: Vec<Vec<Fate>> = fates.collect();
         // One that no question is met by is no loss if another one meets them all: then nobody hears of it.
         let is_met = |number: usize| fates.iter().any(|it| it.get(number) == Some(&Fate::Found));
-        let all_met = (0..queries.len()).all(is_met);
+        let all_met = (0..asked.len()).all(is_met);
+        let mut walk = Walk { btf, parts: Vec::new(), members: HashMap::new() };
         for (&(nth, id), fates) in found.iter().zip(&fates) {
             if all_met && fates.iter().all(|it| *it == Fate::Missing) {
                 continue;
             }
             this.pins.push((id, nth));
-            for ((query, _), fate) in queries.iter().zip(fates) {
-                this.candidate(rules, btf, id, query, *fate);
+            for ((ask, _), fate) in asked.iter().zip(fates) {
+                match ask {
+                    // Which error it is can depend on everything.
+                    _ if *fate == Fate::Error => this.reached.push((id, Depth::Verbatim)),
+                    Ask::Field(steps) => walk.field(id, steps),
+                    Ask::Enumerator(essential) => walk.enumerator(rules, id, essential),
+                    Ask::TypeCompat(_) => this.reached.push((id, Depth::Compared)),
+                    Ask::TypeMatches(_) => this.reached.push((id, Depth::Whole)),
+                }
             }
         }
-        this.parts.sort_unstable();
-        this.parts.dedup();
+        this.parts = walk.parts;
         this.reached.sort_unstable();
         this.reached.dedup();
         this
     }
+}
 
-    fn candidate(&mut self, rules: &Rules, btf: &Btf<'_>, id: TypeId, query: &Query<'_>, fate: Fate) {
-        match &query.ask {
-            // Which error it is can depend on everything.
-            _ if fate == Fate::Error => self.reached.push((id, Depth::Verbatim)),
-            Ask::Field(steps) => self.field(btf, id, steps),
-            Ask::Enumerator(essential) => self.enumerator(rules, btf, id, essential),
-            Ask::TypeCompat(_) => self.reached.push((id, Depth::Compared)),
-            Ask::TypeMatches(_) => self.reached.push((id, Depth::Whole)),
-        }
-    }
+/// Walks over the candidates of one list.
+struct Walk<'a, 'n, 'data> {
+    btf: &'a Btf<'data>,
+    /// Members and enumerators that were met.
+    parts: Vec<(TypeId, u32)>,
+    /// Types of the members of a name that a type has: many paths start alike.
+    members: HashMap<(TypeId, &'n [u8]), SmallVec<[TypeId; 1]>>,
+}
 
-    fn field(&mut self, btf: &Btf<'_>, root: TypeId, steps: &[Step<'_>]) {
+impl<'n> Walk<'_, 'n, '_> {
+    fn field(&mut self, root: TypeId, steps: &[Step<'n>]) {
         let first = steps.iter().position(|it| !matches!(it, Step::Is(_)));
         let is_root = |depth| first == Some(depth);
-        let mut met = HashSet::new();
-        let mut pending = vec![(root, 0)];
+        // Only what has several members of a name can lead to the same type twice.
+        let mut met = None;
+        let mut pending: SmallVec<[(TypeId, usize); 4]> = SmallVec::from_slice(&[(root, 0)]);
         while let Some((id, depth)) = pending.pop() {
-            let Some((id, ty)) = btf.skip_mods_and_typedefs(id) else { continue };
-            let Some(step) = steps.get(depth).filter(|_| met.insert((id, depth))) else { continue };
+            let Some((id, ty)) = self.btf.skip_mods_and_typedefs(id) else { continue };
+            let is_new = |met: &mut HashSet<_>| met.insert((id, depth));
+            let Some(step) = steps.get(depth).filter(|_| met.as_mut().is_none_or(is_new)) else { continue };
             match *step {
                 // The root already stands for the element that the first index selects.
                 Step::Index(_) if is_root(depth) => pending.push((id, depth + 1)),
@@ -197,37 +211,56 @@ impl WantedOfList {
                 Step::Index(_) => {}
                 Step::Is(_) => pending.push((id, depth + 1)),
                 Step::Member { name, .. } => {
-                    let mut search = Search { name, has: HashMap::new(), hits: Vec::new() };
-                    self.members(btf, (id, &ty), &mut search, NESTED_MAX);
-                    pending.extend(search.hits.into_iter().map(|hit| (hit, depth + 1)));
+                    let hits = self.members_named(name, id, &ty);
+                    if hits.len() > 1 {
+                        met.get_or_insert_default();
+                    }
+                    pending.extend(hits.iter().map(|hit| (*hit, depth + 1)));
                 }
             }
         }
     }
 
-    /// Keeps every member of the name that is looked for, through anonymous structs and unions. Returns whether there
-    /// is any.
-    fn members(
-        &mut self,
-        btf: &Btf<'_>,
-        (id, ty): (TypeId, &Type<'_>),
-        search: &mut Search<'_>,
-        depth: u32,
-    ) -> bool {
-        if let Some(known) = search.has.get(&id) {
-            return *known;
-        }
-        search.has.insert(id, false);
+    /// Keeps every member of a name, and returns their types.
+    fn members_named(&mut self, name: &'n [u8], id: TypeId, ty: &Type<'_>) -> &[TypeId] {
+        let Self { btf, parts, members } = self;
+        members.entry((id, name)).or_insert_with(|| {
+            let mut search = Search { btf, name, parts, has: HashMap::new(), hits: SmallVec::new() };
+            search.members((id, ty), NESTED_MAX);
+            search.hits
+        })
+    }
+
+    fn enumerator(&mut self, rules: &Rules, root: TypeId, essential: &[u8]) {
+        let btf = self.btf;
+        let Some((id, ty)) = btf.skip_mods_and_typedefs(root) else { return };
+        let is_it = |name_off| rules.flavors.essential(btf.name(name_off)) == essential;
+        let found = (0..).zip(ty.enumerators()).find(|(_, it)| is_it(it.name_off));
+        self.parts.extend(found.map(|(index, _)| (id, index)));
+    }
+}
+
+/// Looks for members of one name, through anonymous members.
+struct Search<'a, 'data> {
+    btf: &'a Btf<'data>,
+    name: &'a [u8],
+    parts: &'a mut Vec<(TypeId, u32)>,
+    /// Whether an anonymous member's type has such a member.
+    has: HashMap<TypeId, bool>,
+    /// Their types.
+    hits: SmallVec<[TypeId; 1]>,
+}
+
+impl Search<'_, '_> {
+    /// Keeps every member of the name. Returns whether there is any.
+    fn members(&mut self, (id, ty): (TypeId, &Type<'_>), depth: u32) -> bool {
         let Some(depth) = depth.checked_sub(1) else { return false };
+        let btf = self.btf;
         let mut has = false;
         for (index, member) in (0..).zip(ty.members()) {
             // Some loaders look for a member without a name.
-            let is_it = btf.name_is(member.name_off, search.name);
-            let inner = match btf.is_anonymous(member.name_off) {
-                true => btf.skip_mods_and_typedefs(member.type_id),
-                false => None,
-            };
-            let is_inside = inner.is_some_and(|(inner, ty)| self.members(btf, (inner, &ty), search, depth));
+            let is_it = btf.name_is(member.name_off, self.name);
+            let is_inside = btf.is_anonymous(member.name_off) && self.is_inside(member.type_id, depth);
             if !is_it && !is_inside {
                 continue;
             }
@@ -236,7 +269,7 @@ impl WantedOfList {
             if !is_it {
                 continue;
             }
-            search.hits.push(member.type_id);
+            self.hits.push(member.type_id);
             // An array without elements has no bound if it is the last member, so one that is not must not become it.
             let last = ty.vlen().saturating_sub(1);
             let behind = btf.skip_mods_and_typedefs(member.type_id);
@@ -245,25 +278,18 @@ impl WantedOfList {
                 self.parts.push((id, last));
             }
         }
-        search.has.insert(id, has);
         has
     }
 
-    fn enumerator(&mut self, rules: &Rules, btf: &Btf<'_>, root: TypeId, essential: &[u8]) {
-        let Some((id, ty)) = btf.skip_mods_and_typedefs(root) else { return };
-        let is_it = |name_off| rules.flavors.essential(btf.name(name_off)) == essential;
-        let found = (0..).zip(ty.enumerators()).find(|(_, it)| is_it(it.name_off));
-        if let Some((index, _)) = found {
-            self.parts.push((id, index));
+    /// Whether an anonymous member's type has the member.
+    fn is_inside(&mut self, id: TypeId, depth: u32) -> bool {
+        let Some((id, ty)) = self.btf.skip_mods_and_typedefs(id) else { return false };
+        if let Some(known) = self.has.get(&id) {
+            return *known;
         }
+        self.has.insert(id, false);
+        let has = self.members((id, &ty), depth);
+        self.has.insert(id, has);
+        has
     }
-}
-
-/// Members of one name, through anonymous members.
-struct Search<'n> {
-    name: &'n [u8],
-    /// Whether a type has such a member.
-    has: HashMap<TypeId, bool>,
-    /// Their types.
-    hits: Vec<TypeId>,
 }
