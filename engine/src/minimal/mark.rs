@@ -1,7 +1,6 @@
 //! What of a kernel's BTF the answers to questions depend on.
 //!
-//! The walks follow those of `resolve`, and take every way where `resolve` would choose one: what is marked without
-//! need costs some bytes, and nothing can be missing.
+//! What is marked without need costs some bytes, and nothing can be missing.
 //!
 //! Nothing here goes by type ids, so that a kernel of a pack comes out as the same kernel in files. Where a file has two
 //! types that are alike, a pack has one, and where a file has one type that is used by value and behind pointers, a pack
@@ -20,6 +19,8 @@ use crate::query::Root;
 
 /// Bit 31 of a type's `info`, which says how it is read.
 const KIND_FLAG: u32 = 1 << 31;
+/// As many types as are mostly kept: tables that do not have to grow.
+const TYPES_GUESS: usize = 1024;
 /// The id of a type that does not exist.
 const DANGLING: u32 = u32::MAX;
 
@@ -139,11 +140,11 @@ impl<'k, 'data> Marks<'k, 'data> {
             front: None,
             units,
             classes: Vec::new(),
-            class_of_key: HashMap::new(),
-            class_of_type: HashMap::new(),
+            class_of_key: HashMap::with_capacity(TYPES_GUESS),
+            class_of_type: HashMap::with_capacity(TYPES_GUESS),
             pending: Vec::new(),
-            visited: HashSet::new(),
-            joined: HashSet::new(),
+            visited: HashSet::with_capacity(TYPES_GUESS),
+            joined: HashSet::with_capacity(TYPES_GUESS),
         }
     }
 

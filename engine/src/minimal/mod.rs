@@ -1,8 +1,8 @@
 //! As much of a kernel's BTF as some objects need: relocating with it gives what relocating with all of it gives.
 //!
-//! For every question of the objects and every candidate of its root, found matching or not, `mark` notes what the
+//! For every question of the objects and every candidate of its root, found matching or not, `wanted` notes what the
 //! loader looks at on the way to its answer, and `emit` writes the types that were marked, with those of their members and
-//! enumerators that were: the candidates in their order, and behind them what they need.
+//! enumerators that were: the candidates of each root in their order, and behind them what they need.
 //!
 //! * Candidates of a root stay, in their order. One that lacks a field stays without it: it keeps modules from being
 //!   asked, and says why there is no answer. Only where others answer every question, one that answers none goes.

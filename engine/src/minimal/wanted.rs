@@ -40,23 +40,16 @@ struct WantedOfList {
 }
 
 /// What is asked, and by relocations of what kinds.
-type Asked<'q> = (&'q Ask<'q>, SmallVec<[RelocKind; 2]>);
+type Asked<'q, 'a> = (&'q Ask<'a>, SmallVec<[RelocKind; 2]>);
 
 /// Candidates of one BTF, and whether they are declarations only.
 type Listed<'data> = (*const Btf<'data>, bool, SmallVec<[TypeId; 2]>);
 
 impl Wanted {
     /// Finds what the questions about one root need on each of some kernels.
-    pub(super) fn new(
-        kernels: &[&Kernel<'_>],
-        loader: Loader,
-        (root, queries): &AskedOfRoot<'_, '_>,
-    ) -> Self {
+    pub(super) fn new(kernels: &[&Kernel<'_>], loader: Loader, asked: &AskedOfRoot<'_, '_>) -> Self {
+        let AskedOfRoot { root, asks } = asked;
         let mut this = Self { lists: Vec::new(), by_kernel: Vec::with_capacity(kernels.len()) };
-        // Relocations of several kinds ask for the same.
-        let mut asked: HashMap<&Ask<'_>, SmallVec<[RelocKind; 2]>> = HashMap::new();
-        queries.iter().for_each(|(query, kind)| asked.entry(&query.ask).or_default().push(*kind));
-        let asked: Vec<_> = asked.into_iter().collect();
         let mut known: HashMap<Listed<'_>, usize> = HashMap::new();
         for kernel in kernels {
             let rules = Rules::of(loader, kernel.vmlinux.btf.pointer_size());
@@ -70,7 +63,7 @@ impl Wanted {
                 if list.iter().any(takes) {
                     let number = *known.entry((btf, false, list)).or_insert_with_key(|(_, _, list)| {
                         let taken = (0..).zip(list.iter().copied()).filter(|it| takes(&it.1));
-                        this.lists.push(WantedOfList::new(&rules, btf, &taken.collect::<Vec<_>>(), &asked));
+                        this.lists.push(WantedOfList::new(&rules, btf, &taken.collect::<Vec<_>>(), asks));
                         this.lists.len() - 1
                     });
                     of_kernel.push((unit, number));
@@ -137,7 +130,7 @@ enum Fate {
 }
 
 impl Fate {
-    fn of(rules: &Rules, (ask, kinds): &Asked<'_>, btf: &Btf<'_>, id: TypeId) -> Self {
+    fn of(rules: &Rules, (ask, kinds): &Asked<'_, '_>, btf: &Btf<'_>, id: TypeId) -> Self {
         let is_without_size = |place: &Place| {
             kinds.iter().any(|kind| value::of(rules, btf, *kind, place) == Err(ValueError::NoSize))
         };
@@ -152,7 +145,7 @@ impl Fate {
 
 impl WantedOfList {
     /// `found`: the candidates, with their numbers.
-    fn new(rules: &Rules, btf: &Btf<'_>, found: &[(u32, TypeId)], asked: &[Asked<'_>]) -> Self {
+    fn new(rules: &Rules, btf: &Btf<'_>, found: &[(u32, TypeId)], asked: &[Asked<'_, '_>]) -> Self {
         let mut this = Self::default();
         let fates =
             found.iter().map(|(_, id)| asked.iter().map(|it| Fate::of(rules, it, btf, *id)).collect());
