@@ -264,7 +264,7 @@ fn reduce(object: &Object<'_>, kernel: &Kernel<'_>) {
     ] {
         let btf = &kernel.vmlinux.btf;
         let questions = Questions::new(&Batch::SEQUENTIAL, objects, &Rules::of(loader, btf.pointer_size()));
-        let questions = questions.distinct(&Batch::SEQUENTIAL, btf.endian());
+        let questions = questions.distinct(btf.endian());
         let Ok(small) = minimal(kernel, loader, &questions, needs) else { continue };
         let mut reduced = Kernel::parse(&small.vmlinux).expect("BTF");
         walk(&reduced.vmlinux.btf);
