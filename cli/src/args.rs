@@ -55,6 +55,11 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Build fleet packs, which hold many kernels in one file, and look into them.
     Pack(PackArgs),
+    /// What files are, and what was found in them.
+    Inspect(InspectArgs),
+    /// The types of a kernel, a module or an object.
+    #[command(subcommand)]
+    Btf(BtfCommand),
     /// Measurements on your own kernels and objects.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -240,6 +245,43 @@ pub(crate) struct MinBtfArgs {
     /// Compress every file.
     #[arg(long)]
     pub(crate) zstd: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Files of any kind; of directories, all files below them.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Text to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BtfCommand {
+    /// Print types: all, or the ones that are named.
+    Dump(BtfDumpArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BtfDumpArgs {
+    /// A kernel in a file of its own; KERNEL,MODULE for the types that a module adds; or a BPF object.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: OsString,
+    /// Names of types, with 'struct', 'union' or 'enum' in front or without. As C, what they need comes with them.
+    #[arg(value_name = "TYPE")]
+    pub(crate) types: Vec<String>,
+    /// C that compiles to the same layout; a line for each type and each part of it, as 'bpftool btf dump' has them; or
+    /// one JSON object per type.
+    #[arg(long, value_enum, default_value_t = DumpFormat::C)]
+    pub(crate) format: DumpFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DumpFormat {
+    C,
+    Raw,
+    Jsonl,
 }
 
 #[derive(Debug, Subcommand)]

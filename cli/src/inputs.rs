@@ -60,6 +60,50 @@ pub(crate) fn objects(args: &[OsString]) -> Result<Found<ObjectInput>, Failure> 
     Ok(found)
 }
 
+/// A file that is a BPF object or has some inside; nothing if it is something else.
+pub(crate) fn one_object(arg: &OsStr) -> Vec<ObjectInput> {
+    let path = PathBuf::from(arg);
+    let is_object = path.is_file() && matches!(Looks::of_file(&path), Ok(Looks::Object));
+    if is_object { vec![ObjectInput::named(path)] } else { Vec::new() }
+}
+
+/// A file, or all files below a directory that is no container image.
+pub(crate) fn files_of(path: &Path) -> (Vec<PathBuf>, Vec<InputError>) {
+    let mut errors = Vec::new();
+    let is_dir = path.is_dir() && !oci::is_layout(path);
+    let files = if is_dir { walk(path, &mut errors) } else { vec![path.to_owned()] };
+    (files, errors)
+}
+
+/// Whether a path is a container image.
+pub(crate) fn is_image(path: &Path) -> bool {
+    oci::is_layout(path)
+}
+
+/// The images of a layout, as inputs in which there may be nothing.
+pub(crate) fn image_inputs(path: &Path) -> Vec<ObjectInput> {
+    let mut found = Found::default();
+    oci::images(path, true, &mut found);
+    found.inputs
+}
+
+/// Files that may be kernels, packs of them or archives with some.
+pub(crate) fn kernel_inputs(paths: Vec<PathBuf>) -> Vec<KernelInput> {
+    let kernels = paths.into_iter().map(alone);
+    kernels
+        .map(|it| match it {
+            KernelInput::Archives { paths, .. } => KernelInput::Archives { paths, walked: true },
+            it => it,
+        })
+        .collect()
+}
+
+/// Whether an argument names modules of a kernel.
+pub(crate) fn names_module(arg: &OsStr) -> bool {
+    let path = Path::new(arg);
+    !path.exists() && split_modules(path).is_some()
+}
+
 fn objects_in(dir: &Path, found: &mut Found<ObjectInput>) {
     let files = walk(dir, &mut found.errors);
     // What is below the directory of an image is the image's.

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod btf;
 mod check;
 mod classes;
 mod compare;
@@ -12,6 +13,7 @@ mod docs;
 mod explain;
 mod filter;
 mod inputs;
+mod inspect;
 mod intake;
 mod live;
 mod load;
@@ -37,7 +39,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{BenchCommand, Cli, Command};
+use crate::args::{BenchCommand, BtfCommand, Cli, Command};
 use crate::output::{Exit, Failure};
 
 #[global_allocator]
@@ -62,6 +64,8 @@ fn main() -> ExitCode {
         Command::Pack(args) => pack::run(&args.command),
         Command::Bench(BenchCommand::Matchers(args)) => bench::matchers(args),
         Command::Rules(args) => rules::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Btf(BtfCommand::Dump(args)) => btf::dump(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
     });

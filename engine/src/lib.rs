@@ -79,6 +79,7 @@ pub mod depend;
 pub mod dialect;
 pub mod diff;
 pub mod drift;
+pub mod dump;
 pub mod embed;
 pub mod error;
 pub mod explain;

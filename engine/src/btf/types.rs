@@ -116,6 +116,8 @@ pub struct SecVar {
     pub type_id: TypeId,
     /// Where it starts in the section, in **bytes**.
     pub offset: u32,
+    /// Its size in **bytes**.
+    pub size: u32,
 }
 
 /// An ARRAY's element type and count.
@@ -386,8 +388,13 @@ impl<'data> Type<'data> {
 
     /// An ARRAY's index type, which nothing but validation looks at.
     #[inline]
-    pub(super) fn array_index_type(&self) -> TypeId {
+    pub(crate) fn array_index_type(&self) -> TypeId {
         TypeId(self.word(1))
+    }
+
+    /// Which member or parameter a DECL_TAG is about; -1 for all of its type.
+    pub fn component_idx(&self) -> i32 {
+        self.word(0).cast_signed()
     }
 
     /// A VAR's linkage, or a FUNC's (which stands in vlen).
@@ -472,8 +479,12 @@ impl<'data> Type<'data> {
         let endian = self.endian;
         let records = if self.kind == Kind::Datasec { self.records::<12>() } else { [].iter().take(0) };
         records.map(move |rec| {
-            let [a, b, c, d, e, f, g, h, ..] = *rec;
-            SecVar { type_id: TypeId(endian.u32([a, b, c, d])), offset: endian.u32([e, f, g, h]) }
+            let [a, b, c, d, e, f, g, h, i, j, k, l] = *rec;
+            SecVar {
+                type_id: TypeId(endian.u32([a, b, c, d])),
+                offset: endian.u32([e, f, g, h]),
+                size: endian.u32([i, j, k, l]),
+            }
         })
     }
 }

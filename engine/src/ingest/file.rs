@@ -148,7 +148,7 @@ impl Intake {
 }
 
 /// Opens a regular file for reading. A device or pipe may never end.
-fn open_regular(path: &Path) -> Result<File, InputError> {
+pub(super) fn open_regular(path: &Path) -> Result<File, InputError> {
     let unreadable = |what: &str| InputError::unreadable(path, what.into());
     let io = |error: io::Error| InputError::of_io(path, &error);
     // Before it is opened too: that of a pipe waits for a writer.

@@ -4,9 +4,12 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::archive::{head_of, within};
+use super::embedded::has_signs;
+use super::file::open_regular;
 use super::{Compression, Embedded, Entry, InputError, Intake, Member, Opened, embedded, looks_like_object};
 
 /// An object's file, read.
@@ -51,6 +54,7 @@ impl Intake {
     /// neither: something that was found in a directory has no object in it.
     pub fn objects(&self, input: &ObjectInput) -> Vec<Result<ObjectFile, InputError>> {
         match input {
+            ObjectInput::File { path, walked: true } if has_nothing_inside(path) => Vec::new(),
             ObjectInput::File { path, walked } => match self.open(path) {
                 Ok(opened) => self.objects_in(path, opened, *walked),
                 Err(error) => vec![Err(error)],
@@ -185,6 +189,16 @@ impl Hidden {
             || self.paths.contains(path)
             || ends().any(|at| below(&self.paths, Some(at)) || below(&self.opaque, at.checked_add(1)))
     }
+}
+
+/// Whether a file is an executable or the like that has no object inside. Most of what is in a directory of tools is, and
+/// is not worth the memory that reading it as a whole takes.
+fn has_nothing_inside(path: &Path) -> bool {
+    let is_object = path.extension().is_some_and(|it| it == "o");
+    let Some(mut file) = open_regular(path).ok().filter(|_| !is_object) else { return false };
+    let mut head = [0; 64];
+    let has_head = file.read_exact(&mut head).is_ok() && head.starts_with(b"\x7fELF");
+    has_head && !looks_like_object(&head) && has_signs(head.chain(file)).is_ok_and(|it| !it)
 }
 
 /// Whether a file in an archive may be an object or have some inside.

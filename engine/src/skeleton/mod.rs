@@ -30,13 +30,21 @@ pub struct Found {
 }
 
 /// `r6 = r1; r1 = r10`, with which every loader begins.
-const PROLOGUES: [(Endian, [u8; 16]); 2] = [
+const PROLOGUES: [(Endian, [u8; PROLOGUE_LEN]); 2] = [
     (Endian::Little, [0xbf, 0x16, 0, 0, 0, 0, 0, 0, 0xbf, 0xa1, 0, 0, 0, 0, 0, 0]),
     (Endian::Big, [0xbf, 0x61, 0, 0, 0, 0, 0, 0, 0xbf, 0x1a, 0, 0, 0, 0, 0, 0]),
 ];
 
 /// Most pairs of a loader and a start of BTF that are tried; files have some dozen. A stop for files made to take long.
 const TRIES_MAX: usize = 1 << 16;
+
+/// Bytes of a prologue.
+pub(crate) const PROLOGUE_LEN: usize = 16;
+
+/// Whether some bytes have what every loader begins with.
+pub(crate) fn has_prologue(data: &[u8]) -> bool {
+    PROLOGUES.iter().any(|(_, prologue)| memmem::find(data, prologue).is_some())
+}
 
 /// Finds the light skeletons in a file's bytes, in their order.
 pub fn find(data: &[u8]) -> Vec<Found> {
