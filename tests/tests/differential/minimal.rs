@@ -67,8 +67,7 @@ fn reduce(kernel: &Kernel<'_>, objects: &[Object<'_>]) -> Minimal {
 fn reduce_for(loader: Loader, kernel: &Kernel<'_>, objects: &[Object<'_>]) -> Minimal {
     let btf = &kernel.vmlinux.btf;
     let questions = Questions::new(&Batch::SEQUENTIAL, objects, &Rules::of(loader, btf.pointer_size()));
-    minimal(kernel, loader, &questions.distinct(btf.endian()), &[])
-        .expect("a minimal BTF")
+    minimal(kernel, loader, &questions.distinct(btf.endian()), &[]).expect("a minimal BTF")
 }
 
 /// What has to be the same: all but the numbers that are ids.
@@ -223,7 +222,9 @@ fn minimal_btf_gives_the_same_answers() {
             Some(Err(_)) => {
                 let small = case.minimize(|it| matches!(judge(&mut oracle, it), Some(Err(_))));
                 let why = judge(&mut oracle, &small).and_then(Result::err).unwrap_or_default();
-                panic!("run {seed}: with minimal BTF the case after {records} records is answered differently:\n{small}{why}");
+                panic!(
+                    "run {seed}: with minimal BTF the case after {records} records is answered differently:\n{small}{why}"
+                );
             }
             None => by_ids += 1,
         }
