@@ -35,6 +35,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Verdict for every program on every kernel, with a summary grouped by cause.
     Check(CheckArgs),
+    /// What changed between two runs of 'check --format jsonl'; exits with 1 if something fails that did not.
+    Compare(CompareArgs),
     /// Every CO-RE relocation record on every kernel, with its values and patched instruction.
     Resolve(ResolveArgs),
     /// Write objects relocated for kernels: a file for each distinct content, and which kernels it serves.
@@ -105,6 +107,10 @@ pub(crate) struct CheckArgs {
     /// sets, which findings are accepted.
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
+    /// Show what changed since an earlier run, which 'check --format jsonl' or '--report x.jsonl' wrote; only what fails
+    /// and did not then counts for the exit code.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "compare_loaders"])]
+    pub(crate) baseline: Option<PathBuf>,
     /// Every cause and program in the table, with what is wrong, where, and on which kernels.
     #[arg(long)]
     pub(crate) details: bool,
@@ -115,6 +121,22 @@ pub(crate) struct CheckArgs {
     #[arg(long = "program", value_name = "PATTERN")]
     pub(crate) program: Vec<Pattern>,
     /// Exit with 1 if any autoloaded program has a verdict at least this bad.
+    #[arg(long, value_enum, default_value_t = FailOn::Fail)]
+    pub(crate) fail_on: FailOn,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The earlier run, in JSON Lines.
+    #[arg(value_name = "A")]
+    pub(crate) before: PathBuf,
+    /// The later run.
+    #[arg(value_name = "B")]
+    pub(crate) after: PathBuf,
+    /// A table to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// What counts as a failure: verdicts at least this bad.
     #[arg(long, value_enum, default_value_t = FailOn::Fail)]
     pub(crate) fail_on: FailOn,
 }

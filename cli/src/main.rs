@@ -1,6 +1,7 @@
 //! `btfleet`: the command line. What was typed is in `args`, what it means in the other modules.
 
 mod args;
+mod baseline;
 mod bench;
 mod btf;
 mod check;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
     // A panic is a bug of ours; its message is on stderr already, and scripts can tell it from a finding.
     let result = std::panic::catch_unwind(|| match &cli.command {
         Command::Check(args) => check::run(args),
+        Command::Compare(args) => baseline::compare(args),
         Command::Resolve(args) => resolve::run(args),
         Command::Relocate(args) => relocate::run(args),
         Command::VerifyManifest(args) => verify_manifest::run(args),

@@ -16,7 +16,8 @@ use btfleet_engine::resolve::Code;
 use glob::Pattern;
 use sha2::{Digest, Sha256};
 
-use crate::args::{CheckArgs, CheckFormat, FailOn};
+use crate::args::{CheckArgs, CheckFormat, FailOn, Format};
+use crate::baseline::Baseline;
 use crate::compare;
 use crate::copies::Shared;
 use crate::load;
@@ -35,6 +36,11 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let inputs = inputs;
     let mut world = world(&args.world, &inputs)?;
     project.add_to(&mut world);
+    if args.baseline.is_some() && !matches!(args.format, CheckFormat::Table | CheckFormat::Jsonl) {
+        return Err(Failure::Usage(
+            "what changed has the formats table and jsonl; --report writes others".into(),
+        ));
+    }
     if args.compare_loaders {
         return compare::run(args, &batch, &inputs, &world);
     }
@@ -47,6 +53,8 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let context = Context { args, inputs: &inputs, loaders: &loaders, project: &project, hashes };
     let reports = Reports::new(&context)?;
     let mut targets = Targets::open(&reports)?;
+    let mut baseline = args.baseline.as_ref().map(|it| Baseline::read(it, args.fail_on)).transpose()?;
+    let mut out = Output::new();
     let mut failure = None;
     let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
     let run =
@@ -70,11 +78,15 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             let (verdicts, accepted) = &*found;
             summary.add(&inputs, &loaders, &world.roles, object, verdicts);
             summary.add_accepted(verdicts, accepted);
-            reports.object(object, verdicts)
+            let rows = if args.baseline.is_some() { context.rows(object, verdicts) } else { Vec::new() };
+            (reports.object(object, verdicts), rows)
         },
-        |object, pieces| {
+        |object, (pieces, rows)| {
             bar.inc(1);
-            failure = targets.object(object, &pieces).err();
+            let changes = baseline.as_mut().map_or(Ok(Vec::new()), |it| it.take_lines(&rows));
+            let written = changes
+                .and_then(|it| if args.format == CheckFormat::Jsonl { out.write(&it) } else { Ok(()) });
+            failure = written.and_then(|()| targets.object(object, &pieces)).err();
             failure.is_none()
         },
     );
@@ -87,8 +99,14 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let complete = inputs.complete() && summary.pairs_not_judged.is_empty();
     targets.finish(&summary, complete)?;
     let remarks = project.remarks(&summary.accepted);
+    if let Some(baseline) = baseline {
+        baseline.check_models(loaders.models());
+        let format = if args.format == CheckFormat::Jsonl { Format::Jsonl } else { Format::Table };
+        let exit = baseline.finish(&mut out, format)?;
+        out.finish()?;
+        return Ok(if exit == Exit::Fine && !complete { Exit::NotJudged } else { exit });
+    }
     if args.format == CheckFormat::Table {
-        let mut out = Output::new();
         table::print(&mut out, &summary, &inputs, args, loaders.is_libbpf())?;
         remarks.iter().try_for_each(|it| out.line(it))?;
         out.finish()?;
@@ -104,7 +122,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     })
 }
 
-fn is_finding(verdict: Verdict, fail_on: FailOn) -> bool {
+pub(crate) fn is_finding(verdict: Verdict, fail_on: FailOn) -> bool {
     match fail_on {
         FailOn::Fail => verdict >= Verdict::FailAttach,
         FailOn::Unknown => verdict >= Verdict::Unknown,

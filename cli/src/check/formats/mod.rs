@@ -76,6 +76,16 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// The rows of an object in JSON Lines.
+    pub(super) fn rows(&'a self, object: usize, verdicts: &Verdicts) -> Vec<u8> {
+        json::Lines(self).object(object, verdicts)
+    }
+
+    /// Whether stdout has a report: not what people read, and not what changed.
+    fn reports_to_stdout(&self) -> bool {
+        self.args.format != CheckFormat::Table && self.args.baseline.is_none()
+    }
+
     /// The verdicts on an object on a kernel that are to be shown, or why there are none.
     fn on(
         &self,
@@ -169,7 +179,7 @@ impl<'a> Reports<'a> {
     pub(super) fn new(context: &'a Context<'a>) -> Result<Self, Failure> {
         let formats = context.args.reports.iter().map(|it| format_of(it));
         let formats = formats.collect::<Result<Vec<_>, _>>()?;
-        let formats = std::iter::once(context.args.format).chain(formats);
+        let formats = context.reports_to_stdout().then_some(context.args.format).into_iter().chain(formats);
         Ok(Self { context, all: formats.filter_map(|it| context.report(it)).collect() })
     }
 
@@ -183,7 +193,7 @@ impl<'a> Targets<'a> {
     /// Opens them, and writes what comes before objects.
     pub(super) fn open(reports: &'a Reports<'a>) -> Result<Self, Failure> {
         let args = reports.context.args;
-        let stdout = (args.format != CheckFormat::Table).then(|| Target::Stdout(Output::binary()));
+        let stdout = reports.context.reports_to_stdout().then(|| Target::Stdout(Output::binary()));
         let files = args.reports.iter().map(|it| Target::file(it));
         let all = stdout.into_iter().map(Ok).chain(files).map(|it| it.map(|it| (it, 0)));
         let mut this = Self { reports, all: all.collect::<Result<_, _>>()?, before: 0 };
