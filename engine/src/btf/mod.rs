@@ -8,6 +8,7 @@
 mod display;
 mod distilled;
 mod error;
+mod foreign;
 mod names;
 mod parse;
 mod raw;
