@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use btfleet_engine::ingest::{Intake, Limits};
 use clap::Args;
 
+
 /// What inputs may take. Real ones stay far below.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Limits on inputs")]
@@ -33,7 +34,7 @@ pub(crate) fn set(limits: &LimitArgs) {
         members: limits.max_members,
         nesting: limits.max_nesting,
     };
-    INTAKE.get_or_init(|| Intake { limits });
+    INTAKE.get_or_init(|| Intake { limits, ..Intake::default() });
 }
 
 /// How inputs are taken in.
