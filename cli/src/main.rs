@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod cache;
 mod check;
 mod classes;
 mod compare;
@@ -20,6 +21,7 @@ mod outdir;
 mod output;
 mod outtree;
 mod pack;
+mod pahole;
 mod patches;
 mod payloads;
 mod project;
@@ -34,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{BenchCommand, Cli, Command};
+use crate::args::{BenchCommand, CacheCommand, Cli, Command};
 use crate::output::{Exit, Failure};
 
 #[global_allocator]
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.color.write_global();
     intake::set(&cli.limits);
+    cache::set(&cli.cache);
     // A panic is a bug of ours; its message is on stderr already, and scripts can tell it from a finding.
     let result = std::panic::catch_unwind(|| match &cli.command {
         Command::Check(args) => check::run(args),
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(args),
         Command::Pack(args) => pack::run(&args.command),
         Command::Bench(BenchCommand::Matchers(args)) => bench::matchers(args),
+        Command::Cache(CacheCommand::Gc(args)) => cache::collect(args),
         Command::Rules(args) => rules::run(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { dir } => docs::man_pages(dir),
