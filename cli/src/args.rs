@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use btfleet_engine::dialect::Validate;
 use btfleet_engine::fleet::Modules;
+use btfleet_engine::report::Verdict;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use glob::Pattern;
 
 use crate::cache::{CacheArgs, GcArgs};
+use crate::filter::Filter;
 use crate::intake::LimitArgs;
 use crate::loader::LoaderArg;
 use crate::world::WorldArgs;
@@ -79,9 +82,13 @@ pub(crate) enum Command {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
-    /// A table to read, or one JSON object per line for programs.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(crate) format: Format,
+    /// What stdout gets: a table to read, or a report.
+    #[arg(long, value_enum, default_value_t = CheckFormat::Table)]
+    pub(crate) format: CheckFormat,
+    /// Also write a report to FILE; its ending says which: .jsonl, .json, .csv, .xml (JUnit), .sarif or .md. May be
+    /// repeated.
+    #[arg(long = "report", value_name = "FILE")]
+    pub(crate) reports: Vec<PathBuf>,
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
     /// RELEASE, without one, of the release that each kernel's name has; 'aya', for programs loaded from
     /// Rust; or 'ebpf-go', from Go.
@@ -99,9 +106,37 @@ pub(crate) struct CheckArgs {
     /// sets, which findings are accepted.
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
+    /// Every cause and program in the table, with what is wrong, where, and on which kernels.
+    #[arg(long)]
+    pub(crate) details: bool,
+    /// Show only what fails, or only what is not fine. Counts and exit code are of all.
+    #[arg(long, value_enum)]
+    pub(crate) only: Option<Only>,
+    /// Report only programs whose name this matches; may be repeated.
+    #[arg(long = "program", value_name = "PATTERN")]
+    pub(crate) program: Vec<Pattern>,
     /// Exit with 1 if any autoloaded program has a verdict at least this bad.
     #[arg(long, value_enum, default_value_t = FailOn::Fail)]
     pub(crate) fail_on: FailOn,
+}
+
+/// Which verdicts are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Only {
+    /// Those that fail.
+    Failing,
+    /// All but 'ok'.
+    NotOk,
+}
+
+impl Only {
+    /// Whether a verdict is one of them.
+    pub(crate) fn takes(self, verdict: Verdict) -> bool {
+        match self {
+            Self::Failing => verdict >= Verdict::FailAttach,
+            Self::NotOk => verdict > Verdict::Ok,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -291,6 +326,10 @@ pub(crate) struct InputArgs {
     /// @LIST as for objects.
     #[arg(short, long, required = true, num_args = 1.., value_name = "K")]
     pub(crate) kernels: Vec<OsString>,
+    /// Only kernels of which this holds: 'distro=debian and release>=6.1', 'not (flavour=rt or arch=arm64)'. Fields
+    /// are name, release, distro, arch, flavour and btf.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) filter: Option<Filter>,
     /// What modules count for when vmlinux lacks a type.
     #[arg(long, value_enum, default_value_t = ModulesArg::Each)]
     pub(crate) modules: ModulesArg,
@@ -470,6 +509,25 @@ pub(crate) enum Format {
     Table,
     /// For programs; the last line has "t":"end".
     Jsonl,
+}
+
+/// What 'check' writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// For people.
+    Table,
+    /// A row a line; the last has "t":"end".
+    Jsonl,
+    /// The same rows as one document.
+    Json,
+    /// A line for each finding.
+    Csv,
+    /// JUnit's XML: a test case for each program on each kernel.
+    Junit,
+    /// SARIF 2.1.0: a result for each cause, with source lines.
+    Sarif,
+    /// A summary for the page of a CI job.
+    Markdown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -7,9 +7,8 @@ mod show;
 use std::collections::HashMap;
 use std::fmt::Display;
 
-use btfleet_engine::batch::{Batch, ObjectFile};
 use btfleet_engine::btf::{Btf, RootKinds, TypeId, hashed_roots};
-use btfleet_engine::ingest::{InputError, KernelSource};
+use btfleet_engine::ingest::{InputError, KernelSource, ObjectFile};
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::matchers::{Contender, MATCHERS, Matcher};
 use btfleet_engine::object::Object;
@@ -45,7 +44,6 @@ impl OnKernel {
 
 /// Measures every matcher on every kernel, one kernel after another: no two are in memory at once.
 pub(crate) fn matchers(args: &MatchersArgs) -> Result<Exit, Failure> {
-    let batch = Batch::new(1).map_err(Failure::System)?;
     let mut found = inputs::kernels(&args.kernels)?;
     let found_objects = inputs::objects(&args.objects)?;
     for (count, asked, what) in [
@@ -63,11 +61,9 @@ pub(crate) fn matchers(args: &MatchersArgs) -> Result<Exit, Failure> {
         complete = false;
     };
     found.errors.iter().for_each(|error| defect(error));
-    let files: Vec<ObjectFile> = batch
-        .read_objects(intake::get(), &found_objects.inputs)
-        .into_iter()
-        .filter_map(|it| it.inspect_err(|error| defect(error)).ok())
-        .collect();
+    let objects = found_objects.inputs.iter().flat_map(|it| intake::get().objects(it));
+    let files: Vec<ObjectFile> =
+        objects.filter_map(|it| it.inspect_err(|error| defect(error)).ok()).collect();
     let parsed = files.iter().map(|file| {
         Object::parse(&file.data).map_err(|error| InputError::defective_object(&file.path, &error))
     });

@@ -16,10 +16,15 @@ const OBJECTS_SHOWN: usize = 30;
 pub(crate) fn run(args: &ClassesArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = load::read(&args.inputs, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
-    let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, args.inputs.modules.into());
-    let partition = classes(&batch, &run, &inputs.objects);
+    let run = Run::new(&batch, &inputs.distinct, &inputs.kernels, &loaders, args.inputs.modules.into());
+    let mut partition = classes(&batch, &run, &inputs.distinct);
+    // Copies are shown too.
+    let objects = || inputs.objects.iter();
+    partition.payloads = objects().filter_map(|it| partition.payloads.get(it.distinct)).copied().collect();
+    partition.by_object = objects().filter_map(|it| partition.by_object.get(it.distinct)).cloned().collect();
+    let partition = partition;
     inputs.check_packs()?;
     let mut out = Output::new();
     match args.emit {
@@ -78,7 +83,7 @@ fn table(out: &mut Output, inputs: &Inputs<'_>, partition: &Partition) -> Result
     objects.sort_by_key(|(number, it)| (std::cmp::Reverse(it.first.len()), *number));
     for (number, of_object) in objects.iter().take(OBJECTS_SHOWN) {
         let payloads = partition.payloads.get(*number).copied().unwrap_or(0);
-        let object = inputs.object_names.get(*number).map_or("", String::as_str);
+        let object = inputs.name_of(*number);
         let count = format!("{:>4} {}", of_object.first.len(), "classes");
         let more = match payloads.cmp(&of_object.first.len()) {
             std::cmp::Ordering::Equal => String::new(),
@@ -148,7 +153,7 @@ fn entries<'a>(inputs: &'a Inputs<'_>, classes: &Classes) -> Vec<ClassEntry<'a>>
 }
 
 fn json(out: &mut Output, inputs: &Inputs<'_>, partition: &Partition) -> Result<(), Failure> {
-    let objects = inputs.object_names.iter().zip(&partition.by_object).zip(&partition.payloads);
+    let objects = inputs.objects.iter().map(|it| &it.name).zip(&partition.by_object).zip(&partition.payloads);
     let report = Report {
         v: 1,
         t: "classes",

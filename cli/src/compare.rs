@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use btfleet_engine::batch::{Batch, Run};
-use btfleet_engine::embed::Loaders;
+use btfleet_engine::embed::{Loaders, NamedObject};
 use btfleet_engine::object::Object;
 use btfleet_engine::report::{self, Finding, ProgramVerdict, Verdict, World};
 use serde::Serialize;
 
-use crate::args::{CheckArgs, FailOn, Format};
+use crate::args::{CheckArgs, CheckFormat, FailOn};
 use crate::load::Inputs;
 use crate::loader::{LoaderArg, release_in_name};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural};
@@ -77,21 +77,24 @@ pub(crate) fn run(
         .iter()
         .map(|(_, it)| {
             let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
-            Run::validating(batch, &inputs.objects, &inputs.kernels, it.by_kernel(), modules, validate)
+            Run::validating(batch, &inputs.distinct, &inputs.kernels, it.by_kernel(), modules, validate)
         })
         .collect();
-    let numbers: Vec<usize> = (0..inputs.objects.len()).collect();
-    let by_object = batch.map(&numbers, |&object| differences(inputs, &runs, world, object));
+    let numbers: Vec<usize> = (0..inputs.distinct.len()).collect();
+    let distinct = batch.map(&numbers, |&object| differences(inputs, &runs, world, object));
+    let of_object = |it: &NamedObject<'_>| distinct.get(it.distinct).map_or(&[][..], Vec::as_slice);
+    let by_object: Vec<&[Difference]> = inputs.objects.iter().map(of_object).collect();
     inputs.check_packs()?;
     let models: Vec<&str> = loaders.iter().map(|(_, it)| it.models()).collect();
     let mut out = Output::new();
     match args.format {
-        Format::Jsonl => write_rows(&mut out, inputs, &by_object, &models)?,
-        Format::Table => print(&mut out, inputs, &by_object, &models)?,
+        CheckFormat::Jsonl => write_rows(&mut out, inputs, &by_object, &models)?,
+        CheckFormat::Table => print(&mut out, inputs, &by_object, &models)?,
+        _ => return Err(Failure::Usage("--compare-loaders has the formats table and jsonl".into())),
     }
     out.finish()?;
     let counts = |(object, it): (usize, &Difference)| {
-        inputs.objects.get(object).and_then(|of| of.programs().get(it.program)).is_some_and(|it| it.autoload)
+        inputs.object(object).and_then(|of| of.programs().get(it.program)).is_some_and(|it| it.autoload)
     };
     let all = || by_object.iter().enumerate().flat_map(|(object, of)| of.iter().map(move |it| (object, it)));
     Ok(if args.fail_on != FailOn::Never && all().any(counts) {
@@ -104,9 +107,9 @@ pub(crate) fn run(
 }
 
 /// Programs of one object about which loaders disagree, by kernel.
-fn differences(inputs: &Inputs<'_>, runs: &[Run<'_>], world: &World, object_no: usize) -> Vec<Difference> {
-    let Some(object) = inputs.objects.get(object_no) else { return Vec::new() };
-    let verdicts: Vec<_> = runs.iter().map(|run| report::check(run, None, world, object_no)).collect();
+fn differences(inputs: &Inputs<'_>, runs: &[Run<'_>], world: &World, distinct: usize) -> Vec<Difference> {
+    let Some(object) = inputs.distinct.get(distinct) else { return Vec::new() };
+    let verdicts: Vec<_> = runs.iter().map(|run| report::check(run, None, world, distinct)).collect();
     let entries: Vec<usize> =
         object.programs().iter().enumerate().filter(|(_, it)| !it.is_subprogram).map(|(it, _)| it).collect();
     let mut found = Vec::new();
@@ -149,7 +152,7 @@ fn answer(loader: &'static str, object: &Object<'_>, verdict: Option<&ProgramVer
 fn write_rows(
     out: &mut Output,
     inputs: &Inputs<'_>,
-    by_object: &[Vec<Difference>],
+    by_object: &[&[Difference]],
     models: &[&str],
 ) -> Result<(), Failure> {
     let mut rows = 0;
@@ -158,8 +161,9 @@ fn write_rows(
         push_line(&mut text, &InputRow::new(defect));
         rows += 1;
     }
-    for ((object, name), differences) in inputs.objects.iter().zip(&inputs.object_names).zip(by_object) {
-        for difference in differences {
+    for (named, differences) in inputs.objects.iter().zip(by_object) {
+        let (name, Some(object)) = (&named.name, inputs.distinct.get(named.distinct)) else { continue };
+        for difference in *differences {
             let (Some(program), Some(&kernel)) =
                 (object.programs().get(difference.program), inputs.kernel_names.get(difference.kernel))
             else {
@@ -203,12 +207,12 @@ type Cause<'a> = (&'static str, &'a str);
 fn print(
     out: &mut Output,
     inputs: &Inputs<'_>,
-    by_object: &[Vec<Difference>],
+    by_object: &[&[Difference]],
     models: &[&str],
 ) -> Result<(), Failure> {
     let mut causes: BTreeMap<Cause<'_>, Places> = BTreeMap::new();
     for (object, differences) in by_object.iter().enumerate() {
-        for Difference { program, kernel, answers } in differences {
+        for Difference { program, kernel, answers } in *differences {
             // Of equals the first, so that the loaders' order decides.
             let Some(worst) = answers.iter().rev().max_by_key(|it| it.rank) else { continue };
             let key = (worst.code.unwrap_or(""), worst.path.as_deref().unwrap_or(""));
@@ -235,8 +239,8 @@ fn print(
         out.line(&format!("{cells}{code} {}", paint(HEAD, path)))?;
         out.line(&format!("    {}", places.message))?;
         let name = |&(object, program): &(usize, usize)| {
-            let of = inputs.objects.get(object)?.programs().get(program)?;
-            let file = inputs.object_names.get(object)?.rsplit('/').next()?;
+            let of = inputs.object(object)?.programs().get(program)?;
+            let file = inputs.name_of(object).rsplit('/').next()?;
             Some(format!("{file}:{}", String::from_utf8_lossy(of.name)))
         };
         let names: Vec<String> = places.programs.iter().take(NAMES_SHOWN).filter_map(name).collect();
@@ -253,7 +257,7 @@ fn print(
     if !causes.is_empty() {
         out.line("")?;
     }
-    let pairs: usize = by_object.iter().map(Vec::len).sum();
+    let pairs: usize = by_object.iter().map(|it| it.len()).sum();
     out.line(&format!(
         "{} on {}: loaders disagree about {}",
         plural(inputs.objects.len(), "object"),

@@ -45,10 +45,15 @@ pub(crate) struct ReferenceRow {
 
 pub(crate) fn run(args: &CoreRelosArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(0).map_err(Failure::System)?;
-    let input_args =
-        InputArgs { objects: args.objects.clone(), kernels: Vec::new(), modules: ModulesArg::Each, jobs: 0 };
+    let input_args = InputArgs {
+        objects: args.objects.clone(),
+        kernels: Vec::new(),
+        modules: ModulesArg::Each,
+        jobs: 0,
+        filter: None,
+    };
     let files = load::read(&input_args, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, None)?;
     let mut out = match args.format {
         CoreRelosFormat::Json => Output::new(),
         CoreRelosFormat::Bin => Output::binary(),
@@ -57,12 +62,13 @@ pub(crate) fn run(args: &CoreRelosArgs) -> Result<Exit, Failure> {
         CoreRelosFormat::Json => out.write(b"{\"v\":1,\"objects\":[")?,
         CoreRelosFormat::Bin => out.write(&MAGIC)?,
     }
-    let objects = inputs.objects.iter().zip(&inputs.object_names);
     let mut failure = None;
-    let objects: Vec<_> = objects.collect();
     batch.for_each(
-        objects.len(),
-        |number| objects.get(number).map(|(object, name)| written(object, name, args.format, number)),
+        inputs.objects.len(),
+        |number| {
+            let object = inputs.object(number)?;
+            Some(written(object, inputs.name_of(number), args.format, number))
+        },
         |_, bytes| {
             failure = out.write(&bytes.unwrap_or_default()).err();
             failure.is_none()

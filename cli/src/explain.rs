@@ -60,9 +60,10 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         kernels: vec![args.kernel.clone()],
         modules: args.modules,
         jobs: 1,
+        filter: None,
     };
     let files = load::read(&input_args, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, None)?;
     if args.validating.validate == ValidateArg::Off {
         let why = "explain says what a loader makes of a record, so --validate cannot be off";
         return Err(Failure::Usage(why.into()));
@@ -71,7 +72,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         let (arg, count) = (args.object.to_string_lossy(), inputs.objects.len());
         return Err(Failure::Usage(format!("{arg} names {}; explain takes one", plural(count, "object"))));
     }
-    let (Some(object), Some(_)) = (inputs.objects.first(), inputs.kernels.first()) else {
+    let (Some(object), Some(_)) = (inputs.object(0), inputs.kernels.first()) else {
         return Ok(Exit::NotJudged);
     };
     // Of many kernels, those whose release is not known are left out; of one, it has to be given.
@@ -89,7 +90,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let world = world(&args.world, &inputs)?;
     let run = history::run(&inputs, object, &batch, &by_kernel, modules, args.validating.into());
     let survey =
-        by_kernel.is_libbpf().then(|| Survey::new(&batch, &inputs.objects, &inputs.kernels, modules));
+        by_kernel.is_libbpf().then(|| Survey::new(&batch, &inputs.distinct, &inputs.kernels, modules));
     let folded = run.fold(0, |_| true);
     let selected = select(object, args);
     let fails =
@@ -97,7 +98,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let number = kernels.iter().copied().find(fails).unwrap_or(newest);
     let Some(kernel) = inputs.kernels.get(number) else { return Ok(Exit::NotJudged) };
     let subject = Subject {
-        object_name: inputs.object_names.first().map_or("", String::as_str),
+        object_name: inputs.name_of(0),
         kernel_name: inputs.kernel_names.get(number).copied().unwrap_or_default(),
         object,
         kernel,

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use btfleet_engine::embed::KernelInput;
 use btfleet_engine::ingest::{
-    InputError, Installed, KernelSource, Looks, OverLimit, Role, embedded, installed, release_in,
+    InputError, Installed, KernelSource, Looks, ObjectInput, OverLimit, Role, installed, release_in,
 };
 use btfleet_engine::pack::looks_like_pack;
 
-use crate::intake;
 use crate::output::Failure;
+use crate::{intake, oci};
 
 /// What an expansion found.
 #[derive(Debug)]
@@ -46,32 +46,44 @@ pub(crate) fn apart(inputs: Vec<KernelInput>) -> (Vec<KernelInput>, Vec<PathBuf>
 }
 
 /// Expands what was typed for objects.
-pub(crate) fn objects(args: &[OsString]) -> Result<Found<PathBuf>, Failure> {
+pub(crate) fn objects(args: &[OsString]) -> Result<Found<ObjectInput>, Failure> {
     let mut found = Found::default();
     for path in expand_lists_and_globs(args)? {
-        if path.is_dir() {
-            for file in walk(&path, &mut found.errors) {
-                if has_suffix(&file, &[".o"]) || is_input(&file) {
-                    found.inputs.push(file);
-                } else {
-                    found.skipped += 1;
-                }
-            }
+        if oci::is_layout(&path) {
+            oci::images(&path, false, &mut found);
+        } else if path.is_dir() {
+            objects_in(&path, &mut found);
         } else {
-            found.inputs.push(path);
+            found.inputs.push(ObjectInput::named(path));
         }
     }
     Ok(found)
 }
 
-/// Whether a file is a BPF object or has some inside. One that cannot be read is taken for one, so that it is reported.
-fn is_input(path: &Path) -> bool {
-    match Looks::of_file(path) {
-        Ok(Looks::Object | Looks::Archive(_)) | Err(_) => true,
-        // An executable or the like, if at all.
-        Ok(Looks::Kernel) => intake::get().read(path).is_ok_and(|data| !embedded(&data).is_empty()),
-        Ok(Looks::Pack | Looks::Other) => false,
+fn objects_in(dir: &Path, found: &mut Found<ObjectInput>) {
+    let files = walk(dir, &mut found.errors);
+    // What is below the directory of an image is the image's.
+    let is_marker = |it: &&PathBuf| it.file_name() == Some(OsStr::new(oci::MARKER));
+    let of_marker = |it: &PathBuf| it.parent().filter(|it| oci::is_layout(it)).map(Path::to_owned);
+    let layouts: BTreeSet<PathBuf> = files.iter().filter(is_marker).filter_map(of_marker).collect();
+    let mut seen = BTreeSet::new();
+    for file in files {
+        if let Some(layout) = file.ancestors().find_map(|it| layouts.get(it)) {
+            if seen.insert(layout) {
+                oci::images(layout, true, found);
+            }
+        } else if has_suffix(&file, &[".o"]) || may_have_objects(&file) {
+            found.inputs.push(ObjectInput::File { path: file, walked: true });
+        } else {
+            found.skipped += 1;
+        }
     }
+}
+
+/// Whether a file that was found may have objects. One that cannot be read is taken for one, so that it is reported.
+fn may_have_objects(path: &Path) -> bool {
+    // Of what may be a kernel, an executable or the like has some.
+    !matches!(Looks::of_file(path), Ok(Looks::Pack | Looks::Other))
 }
 
 /// Expands what was typed for kernels.

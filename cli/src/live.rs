@@ -66,9 +66,10 @@ pub(crate) fn run(args: &LiveArgs) -> Result<Exit, Failure> {
         kernels: vec!["live".into()],
         modules: ModulesArg::All,
         jobs: 1,
+        filter: None,
     };
     let files = load::read(&input_args, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, None)?;
     let Some(release) = release_in_name("live") else {
         return Err(Failure::Usage("the running kernel does not say its release".into()));
     };
@@ -90,7 +91,9 @@ pub(crate) fn run(args: &LiveArgs) -> Result<Exit, Failure> {
             rows += 1;
         }
     }
-    for (object, name) in inputs.objects.iter().zip(&inputs.object_names) {
+    for named in &inputs.objects {
+        let Some(object) = inputs.distinct.get(named.distinct) else { continue };
+        let name = &named.name;
         let outcomes = outcomes(loader, object, kernel, Modules::All, |_| true);
         let outcomes: Vec<_> = outcomes.iter().collect();
         let judged = session.judge(object, &outcomes);

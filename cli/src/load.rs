@@ -7,6 +7,7 @@ use btfleet_engine::embed::Files;
 pub(crate) use btfleet_engine::embed::Inputs;
 
 use crate::args::InputArgs;
+use crate::filter::Filter;
 use crate::output::{Failure, message};
 use crate::{inputs, intake};
 
@@ -14,32 +15,47 @@ use crate::{inputs, intake};
 pub(crate) fn read(args: &InputArgs, batch: &Batch) -> Result<Files, Failure> {
     let mut objects = inputs::objects(&args.objects)?;
     let mut kernels = inputs::kernels(&args.kernels)?;
-    let skipped = objects.skipped + kernels.skipped;
+    let mut errors = std::mem::take(&mut objects.errors);
+    errors.append(&mut kernels.errors);
+    let has_errors = !errors.is_empty();
+    let files = Files::read(batch, intake::get(), &objects.inputs, &kernels.inputs, errors);
+    let skipped = objects.skipped + kernels.skipped + files.skipped();
     if skipped > 0 {
         let files = if skipped == 1 { "file" } else { "files" };
         message(&format!("{skipped} other {files} skipped"));
     }
-    let mut errors = std::mem::take(&mut objects.errors);
-    errors.append(&mut kernels.errors);
     let wanted = [
-        (objects.inputs.len(), args.objects.len(), "BPF object"),
-        (kernels.inputs.len(), args.kernels.len(), "kernel"),
+        (files.has_no_objects(), args.objects.len(), "BPF object"),
+        (kernels.inputs.is_empty(), args.kernels.len(), "kernel"),
     ];
-    for (inputs, given, what) in wanted {
-        if inputs == 0 && given > 0 && errors.is_empty() {
+    for (is_empty, given, what) in wanted {
+        if is_empty && given > 0 && !has_errors {
             return Err(Failure::Usage(format!("no {what} was found there")));
         }
     }
-    Ok(Files::read(batch, intake::get(), &objects.inputs, &kernels.inputs, errors))
+    Ok(files)
 }
 
-/// Parses everything, in parallel. Defects are told on stderr at once.
+/// Parses everything, in parallel, and leaves out kernels that `filter` is not for. Defects are told on stderr at once.
 ///
 /// What is parsed lasts as long as the process: freeing it piece by piece takes a while.
-pub(crate) fn parse<'a>(files: &'a Files, batch: &Batch) -> ManuallyDrop<Inputs<'a>> {
-    let inputs = files.parse(batch);
+pub(crate) fn parse<'a>(
+    files: &'a Files,
+    batch: &Batch,
+    filter: Option<&Filter>,
+) -> Result<ManuallyDrop<Inputs<'a>>, Failure> {
+    let mut inputs = files.parse(batch);
     for defect in inputs.all_defects() {
         message(&format!("btfleet: {defect}"));
     }
-    ManuallyDrop::new(inputs)
+    if let Some(filter) = filter {
+        let count = inputs.kernels.len();
+        inputs.retain_kernels(|name, facts| filter.holds(name, facts));
+        if inputs.kernels.is_empty() && count > 0 {
+            return Err(Failure::Usage(format!(
+                "the condition of --where holds for none of {count} kernels"
+            )));
+        }
+    }
+    Ok(ManuallyDrop::new(inputs))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use btfleet_engine::dialect::Release;
-use btfleet_engine::embed::Loaders;
+use btfleet_engine::embed::{Loaders, NamedObject};
 
 pub(crate) use btfleet_engine::embed::LoaderChoice as LoaderArg;
 
@@ -18,8 +18,8 @@ pub(crate) fn loaders(arg: LoaderArg, kernel_names: &[&str]) -> Result<Loaders, 
 }
 
 /// Says it if answers are libbpf's and some programs are of light skeletons, which it never relocates.
-pub(crate) fn note_skeletons(loaders: &Loaders, object_names: &[String]) {
-    if loaders.is_libbpf() && object_names.iter().any(|it| it.contains("!/skeleton@")) {
+pub(crate) fn note_skeletons(loaders: &Loaders, objects: &[NamedObject<'_>]) {
+    if loaders.is_libbpf() && objects.iter().any(|it| it.name.contains("!/skeleton@")) {
         message("light skeletons are relocated by the kernel: --loader kernel says what it makes of them");
     }
 }

@@ -75,7 +75,7 @@ struct FileEntry {
 pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = load::read(&args.inputs, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     let loaders = loaders(args.loader, &inputs.kernel_names)?;
     let minimals = minimals(&batch, &inputs, &loaders, args.with_symbols);
     inputs.check_packs()?;
@@ -136,13 +136,13 @@ fn minimals(
         })
         .collect();
     let read: Vec<_> =
-        groups.iter().map(|(_, rules, _)| Questions::new(batch, &inputs.objects, rules)).collect();
+        groups.iter().map(|(_, rules, _)| Questions::new(batch, &inputs.distinct, rules)).collect();
     let asked: Vec<_> = groups
         .iter()
         .zip(&read)
         .map(|((loader, _, endian), questions)| {
             let needs =
-                if with_symbols { distinct_needs(batch, &inputs.objects, *endian) } else { Vec::new() };
+                if with_symbols { distinct_needs(batch, &inputs.distinct, *endian) } else { Vec::new() };
             (*loader, questions.distinct(batch, *endian), needs)
         })
         .collect();
@@ -165,8 +165,8 @@ fn distinct_needs<'a>(batch: &Batch, objects: &[Object<'a>], endian: Endian) -> 
 }
 
 fn objects<'a>(inputs: &'a Inputs<'_>) -> Vec<ObjectEntry<'a>> {
-    let objects = inputs.object_names.iter().zip(&inputs.object_files);
-    objects.map(|(path, file)| ObjectEntry { path, sha256: hex(&Sha256::digest(&file.data)) }).collect()
+    let objects = inputs.objects.iter();
+    objects.map(|it| ObjectEntry { path: &it.name, sha256: hex(&Sha256::digest(it.data)) }).collect()
 }
 
 /// Files that are to be written, by their paths.

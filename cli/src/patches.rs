@@ -4,12 +4,13 @@ use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::dialect::Loader;
 use btfleet_engine::embed::Refusal;
 use btfleet_engine::patch_list::Edit;
-use btfleet_engine::relocate::{Optional, plan};
+use btfleet_engine::relocate::{Optional, Planned, plan};
 use btfleet_engine::report::{ObstacleRow, Patches, patches};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::args::{Format, ResolveArgs};
+use crate::copies::Shared;
 use crate::load::{self, Inputs};
 use crate::loader::LoaderArg;
 use crate::manifest::ModulesEntry;
@@ -64,10 +65,10 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     }
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = load::read(&args.inputs, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
-    let run = Run::validating(&batch, &inputs.objects, &inputs.kernels, &loaders, modules, validate);
+    let run = Run::validating(&batch, &inputs.distinct, &inputs.kernels, &loaders, modules, validate);
     let optional = if args.respect_autoload { Optional::Leave } else { Optional::Relocate };
     let mut out = Output::new();
     let (mut rows, mut before) = (0, 0);
@@ -75,11 +76,12 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     for defect in &inputs.defects {
         rows += input_row(&mut out, defect)?;
     }
+    let shared = Shared::new(&inputs);
     let bar = progress(inputs.objects.len());
     let mut failure = None;
     batch.for_each(
         inputs.objects.len(),
-        |object| object_rows(&inputs, &run, object, optional),
+        |object| object_rows(&inputs, (&run, &shared), object, optional),
         |object, found| {
             bar.inc(1);
             rows += found.count;
@@ -107,14 +109,19 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
 }
 
 /// Rows of one object: pairs without lists, then its functions, each with its lists by their first kernels.
-fn object_rows<'a>(inputs: &'a Inputs<'_>, run: &'a Run<'_>, number: usize, optional: Optional) -> Rows {
+fn object_rows(
+    inputs: &Inputs<'_>,
+    (run, shared): (&Run<'_>, &Shared<Vec<Planned>>),
+    number: usize,
+    optional: Optional,
+) -> Rows {
     let mut rows = Rows { text: Vec::new(), count: 0, judged: true };
-    let (Some(object), Some(file)) = (inputs.objects.get(number), inputs.object_files.get(number)) else {
-        return rows;
-    };
-    let name = inputs.object_names.get(number).map_or("", String::as_str);
+    let Some(object) = inputs.object(number) else { return rows };
+    let distinct = inputs.distinct_of(number);
+    let planned = shared.of(distinct, || plan(run, distinct, optional));
+    let name = inputs.name_of(number);
     let kernel_name = |kernel: usize| inputs.kernel_names.get(kernel).copied().unwrap_or_default();
-    let Patches { rows: lists, mut failed } = patches(run, number, &plan(run, number, optional));
+    let Patches { rows: lists, mut failed } = patches(run, distinct, &planned);
     for kernel in 0..inputs.kernels.len() {
         if let Some(Refusal { code, why, .. }) = inputs.mismatch(number, kernel) {
             failed.push((kernel, ObstacleRow::of_pair(code, why)));
@@ -125,7 +132,7 @@ fn object_rows<'a>(inputs: &'a Inputs<'_>, run: &'a Run<'_>, number: usize, opti
         push_line(&mut rows.text, &PairRow::new(name, kernel_name(*kernel), pair.code, &pair.message));
         rows.judged = false;
     }
-    let hash = hex(&Sha256::digest(&file.data));
+    let hash = hex(&Sha256::digest(object.file()));
     for row in &lists {
         let row = PatchRow {
             v: 1,

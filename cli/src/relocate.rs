@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
 use crate::args::{Format, ModulesArg, RelocateArgs, ValidateArg};
+use crate::copies::Shared;
 use crate::load::{self, Inputs};
 use crate::manifest::{
     FileEntry, InputEntry, Manifest, ModulesEntry, ObjectEntry, ObstacleEntry, OutputEntry, ProgramEntry,
@@ -33,10 +34,10 @@ pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let dir = OutDir::open(&args.output, args.force)?;
     let files = load::read(&args.inputs, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
-    let run = Run::validating(&batch, &inputs.objects, &inputs.kernels, &loaders, modules, validate);
+    let run = Run::validating(&batch, &inputs.distinct, &inputs.kernels, &loaders, modules, validate);
     let options = Options {
         modules: args.inputs.modules,
         validate: args.validating.validate,
@@ -86,11 +87,11 @@ fn manifest<'a>(options: Options, inputs: &'a Inputs<'_>) -> Manifest<'a> {
         ModulesArg::All => "all",
     };
     let mut manifest = Manifest::new(modules, options.validate, options.respect_autoload);
-    let objects = inputs.object_names.iter().zip(&inputs.object_files).enumerate();
+    let objects = inputs.objects.iter().enumerate();
     manifest.objects = objects
-        .map(|(number, (path, file))| ObjectEntry {
-            path,
-            sha256: hex(&Sha256::digest(&file.data)),
+        .map(|(number, object)| ObjectEntry {
+            path: &object.name,
+            sha256: hex(&Sha256::digest(object.data)),
             remarks: inputs
                 .defects_before(number)
                 .filter(|it| it.code.is_remark())
@@ -143,14 +144,18 @@ impl<'a, 'data> Results<'a, 'data> {
             hashes: HashMap::new(),
         };
         let optional = if options.respect_autoload { Optional::Leave } else { Optional::Relocate };
+        let shared = Shared::new(inputs);
         let bar = progress(inputs.objects.len());
         let mut failure = None;
         batch.for_each(
             inputs.objects.len(),
-            |object| plan(run, object, optional),
+            |object| {
+                let distinct = inputs.distinct_of(object);
+                shared.of(distinct, || plan(run, distinct, optional))
+            },
             |object, planned| {
                 bar.inc(1);
-                failure = results.add(run, object, planned).err();
+                failure = results.add(run, object, &planned).err();
                 failure.is_none()
             },
         );
@@ -165,16 +170,16 @@ impl<'a, 'data> Results<'a, 'data> {
     }
 
     /// Takes what becomes of one object, and writes its files.
-    fn add(&mut self, run: &'a Run<'_>, object_no: usize, planned: Vec<Planned>) -> Result<(), Failure> {
+    fn add(&mut self, run: &'a Run<'_>, object_no: usize, planned: &[Planned]) -> Result<(), Failure> {
         let inputs = self.inputs;
         let (Some(object), Some(entry)) =
-            (inputs.objects.get(object_no), self.manifest.objects.get_mut(object_no))
+            (inputs.object(object_no), self.manifest.objects.get_mut(object_no))
         else {
             return Ok(());
         };
         // Kernels in their order; distinct patches with the kernels that they serve.
         let mut by_kernel: Vec<Option<&Planned>> = vec![None; inputs.kernels.len()];
-        for it in &planned {
+        for it in planned {
             for &kernel in &it.kernels {
                 if let Some(slot) = by_kernel.get_mut(kernel) {
                     *slot = Some(it);
@@ -214,8 +219,8 @@ impl<'a, 'data> Results<'a, 'data> {
             };
             Ok::<_, Failure>((hash, programs, payloads, staged))
         });
-        let Some(input) = inputs.object_files.get(object_no) else { return Ok(()) };
-        let stem = stem(&input.path);
+        let Some(input) = inputs.objects.get(object_no) else { return Ok(()) };
+        let stem = stem(input.path);
         let mut classes = Vec::new();
         let mut outputs = Vec::new();
         for (made, (_, kernels)) in made.into_iter().zip(&patches) {

@@ -1,6 +1,6 @@
 //! `btfleet resolve`: every record on every kernel.
 
-use btfleet_engine::batch::{Batch, Run};
+use btfleet_engine::batch::{Batch, Folded, Run};
 use btfleet_engine::dialect::Loader;
 use btfleet_engine::drift::{Drift, Strict};
 use btfleet_engine::embed::{Loaders, Refusal};
@@ -9,6 +9,7 @@ use btfleet_engine::report::{AnswerRow, Place, RecordRow};
 use btfleet_engine::resolve::{Decision, Outcome};
 
 use crate::args::{Format, ResolveArgs, ResolveFormat};
+use crate::copies::Shared;
 use crate::load::{self, Inputs};
 use crate::loader::{loaders, note_skeletons};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
@@ -30,9 +31,9 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     };
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = load::read(&args.inputs, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     let loaders = loaders(args.loader, &inputs.kernel_names)?;
-    note_skeletons(&loaders, &inputs.object_names);
+    note_skeletons(&loaders, &inputs.objects);
     let mut out = Output::new();
     let mut rows = 0;
     let mut complete = inputs.complete();
@@ -44,12 +45,13 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     }
     let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
     let run =
-        Run::validating(&batch, &inputs.objects, &inputs.kernels, loaders.by_kernel(), modules, validate);
+        Run::validating(&batch, &inputs.distinct, &inputs.kernels, loaders.by_kernel(), modules, validate);
+    let shared = Shared::new(&inputs);
     let bar = progress(inputs.objects.len());
     let mut before = 0;
     batch.for_each(
         inputs.objects.len(),
-        |object| object_rows(args, format, &inputs, &loaders, &run, object),
+        |object| object_rows(args, format, &inputs, &loaders, (&run, &shared), object),
         |object, found| {
             bar.inc(1);
             rows += found.count;
@@ -122,12 +124,12 @@ fn object_rows<'a>(
     format: Format,
     inputs: &'a Inputs<'a>,
     loaders: &Loaders,
-    run: &'a Run<'a>,
+    (run, shared): (&'a Run<'a>, &Shared<Folded<'a>>),
     number: usize,
 ) -> Rows {
     let mut rows = Rows { text: Vec::new(), count: 0, judged: true };
-    let Some(object) = inputs.objects.get(number) else { return rows };
-    let object_name = inputs.object_names.get(number).map_or("", String::as_str);
+    let Some(object) = inputs.object(number) else { return rows };
+    let object_name = inputs.name_of(number);
     let autoloaded = |reloc: &Reloc<'_>| {
         reloc.program.and_then(|it| object.programs().get(it)).is_none_or(|program| program.autoload)
     };
@@ -135,8 +137,10 @@ fn object_rows<'a>(
         Format::Jsonl => object.relocs().iter().map(|it| RecordRow::new(object, it)).collect(),
         Format::Table => Vec::new(),
     };
-    let strict = Strict::of(run, object, number);
-    let folded = run.fold(number, |reloc| !args.respect_autoload || autoloaded(reloc));
+    let distinct = inputs.distinct_of(number);
+    let strict = Strict::of(run, object, distinct);
+    let folded =
+        shared.of(distinct, || run.fold(distinct, |reloc| !args.respect_autoload || autoloaded(reloc)));
     for (kernel, &kernel_name) in inputs.kernel_names.iter().enumerate() {
         if let Some(Refusal { code, why, .. }) = inputs.refusal(loaders, number, kernel) {
             rows.judged = false;
@@ -161,7 +165,7 @@ fn object_rows<'a>(
         match format {
             Format::Jsonl => {
                 for (at, (record, outcome)) in records.iter().zip(&outcomes).enumerate() {
-                    let place = Place { run, object: number, record: at, kernel };
+                    let place = Place { run, object: distinct, record: at, kernel };
                     let answer = AnswerRow::new(place, record.insn, outcome);
                     let mut row = RelocRow::new(object_name, kernel_name, record, answer);
                     row.access_findings = drifts(at).into_iter().map(AccessRow::from).collect();

@@ -72,10 +72,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
 
     let batch = Batch::new(args.jobs).map_err(Failure::System)?;
     let (objects, kernels) = (args.objects.clone(), args.kernels.clone());
-    let files = load::read(&InputArgs { objects, kernels, modules, jobs: args.jobs }, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let files = load::read(&InputArgs { objects, kernels, modules, jobs: args.jobs, filter: None }, &batch)?;
+    let inputs = load::parse(&files, &batch, None)?;
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
-    let run = Run::new(&batch, &inputs.objects, &inputs.kernels, &loaders, modules.into());
+    let run = Run::new(&batch, &inputs.distinct, &inputs.kernels, &loaders, modules.into());
     let validate = ValidateArg::Libbpf;
     let options = Options { modules, validate, respect_autoload, signs: true };
     let results = Results::of(&run, &inputs, &batch, options, None)?;

@@ -69,7 +69,7 @@ pub(crate) fn world(args: &WorldArgs, inputs: &Inputs<'_>) -> Result<World, Fail
         let has_it = |it: &btfleet_engine::object::Object<'_>| {
             it.variables().iter().any(|variable| variable.name == name.as_bytes())
         };
-        if !inputs.objects.iter().any(has_it) {
+        if !inputs.distinct.iter().any(has_it) {
             return Err(Failure::Usage(format!("no object has a variable {name}")));
         }
         constants.push((name.clone().into_bytes(), *value));

@@ -1,5 +1,8 @@
 //! Kernels with nothing but debugging information: what is said, what pahole is asked for, and that it is asked once.
 
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+#![expect(clippy::print_stderr, reason = "the one way for a test to say that it skips")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

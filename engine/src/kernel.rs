@@ -8,7 +8,7 @@ use crate::btf::{Btf, BtfError, RootIndex, RootKinds, TypeId};
 use crate::format::btf::Kind;
 use crate::kallsyms::Kallsyms;
 use crate::kconfig::Kconfig;
-use crate::pack::{BtfOrigin, KernelEntry, Pack, PackError};
+use crate::pack::{BtfOrigin, Facts, KernelEntry, Pack, PackError};
 use crate::query::Root;
 
 /// One kernel with the modules that are to be looked at, in order.
@@ -20,8 +20,8 @@ pub struct Kernel<'data> {
     pub modules: Vec<Module<'data>>,
     /// Where it is from, if that is a pack.
     pub packed: Option<Packed<'data>>,
-    /// What its file says of where its BTF is from, see [`Kernel::origin`].
-    pub said_origin: BtfOrigin,
+    /// What is known of it beside its BTF.
+    pub facts: Facts,
     /// Its lists of symbols, where they are given. Packs have none.
     pub kallsyms: Option<Arc<Kallsyms>>,
     /// Its configuration, where it is given. Packs have none.
@@ -239,7 +239,7 @@ impl<'data> Kernel<'data> {
             vmlinux: Indexed::new(vmlinux),
             modules: Vec::new(),
             packed: None,
-            said_origin: BtfOrigin::Unknown,
+            facts: Facts::default(),
             kallsyms: None,
             kconfig: None,
         }
@@ -261,8 +261,8 @@ impl<'data> Kernel<'data> {
             .zip(&entry.modules)
             .map(|(number, module)| Module { name: module.name.to_owned(), indexed: unit(Some(number)) });
         let (vmlinux, modules) = (unit(None), modules.collect());
-        let said_origin = entry.facts.origin;
-        Ok(Self { vmlinux, modules, packed: Some(place), said_origin, kallsyms: None, kconfig: None })
+        let facts = entry.facts.clone();
+        Ok(Self { vmlinux, modules, packed: Some(place), facts, kallsyms: None, kconfig: None })
     }
 
     /// Adds a module, whose types come behind those of the modules added before.
@@ -277,7 +277,7 @@ impl<'data> Kernel<'data> {
 
     /// Whether its BTF is its own: as its file says, else by what is compiled into kernels with BTF only.
     pub fn origin(&self) -> BtfOrigin {
-        match self.said_origin {
+        match self.facts.origin {
             BtfOrigin::Unknown if self.vmlinux.named(BUILT_IN_WITNESS, Kind::Func).is_some() => {
                 BtfOrigin::BuiltIn
             }

@@ -1,6 +1,8 @@
 //! Kernels in every form that boot loaders read: their BTF is found, what they say of themselves is understood, and
 //! what is none, is broken, or expands without end is an error that says what was found.
 
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

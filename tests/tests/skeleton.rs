@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use btfleet_engine::batch::ObjectFile;
 use btfleet_engine::ingest::{Intake, embedded};
 use btfleet_engine::object::Object;
 use btfleet_engine::prog_load::ProgLoad;
@@ -89,8 +88,9 @@ fn a_file_may_hold_several() {
     assert_eq!(kinds[1..], [("object", places[0]), ("object", places[1])]);
     assert_eq!(kinds[0].0, "skeleton");
     assert_eq!(found[1].data, object);
-    let files = ObjectFile::all("tool".into(), data);
-    let names: Vec<String> = files.iter().map(|it| it.path.to_string_lossy().into_owned()).collect();
+    let files = Intake::default().objects_of_bytes(Path::new("tool"), data);
+    let names = files.into_iter().map(|it| it.unwrap().path.to_string_lossy().into_owned());
+    let names: Vec<String> = names.collect();
     assert_eq!(names[1], format!("tool!/object@{:#x}", places[0]));
     assert!(names[0].starts_with("tool!/skeleton@0x"), "{names:?}");
     // A BPF object is itself, and what it has inside is its own.

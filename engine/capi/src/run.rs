@@ -94,7 +94,7 @@ impl Rows {
             }
         }
         Kept::new(|keep| Self {
-            objects: inputs.object_names.iter().map(|it| keep.string(it)).collect(),
+            objects: inputs.objects.iter().map(|it| keep.string(&it.name)).collect(),
             kernels: inputs.kernel_names.iter().map(|it| keep.string(it)).collect(),
             defects: inputs
                 .all_defects()

@@ -59,7 +59,7 @@ impl Run {
     /// Names of the objects that are judged, in the order of rows.
     #[getter]
     fn objects(&self) -> Vec<&str> {
-        self.run.inputs().object_names.iter().map(String::as_str).collect()
+        self.run.inputs().objects.iter().map(|it| it.name.as_str()).collect()
     }
 
     /// Names of the kernels that are judged, in the order of rows.

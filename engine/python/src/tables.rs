@@ -48,7 +48,8 @@ struct PatchOf<'r> {
 
 fn named(run: &OwnedRun, object: usize) -> Option<Named<'_>> {
     let inputs = run.inputs();
-    Some(Named { name: inputs.object_names.get(object)?, data: &inputs.object_files.get(object)?.data })
+    let object = inputs.objects.get(object)?;
+    Some(Named { name: &object.name, data: object.data })
 }
 
 fn kernel_name(run: &OwnedRun, kernel: usize) -> &str {
@@ -302,7 +303,7 @@ pub(crate) fn patches(run: &OwnedRun, objects: &[usize]) -> Result<StructArray, 
     let mut relocations = Vec::new();
     for &object in objects {
         let found = run.relocate(object)?;
-        if let (Some(named), Some(parsed)) = (named(run, object), run.inputs().objects.get(object)) {
+        if let (Some(named), Some(parsed)) = (named(run, object), run.inputs().object(object)) {
             relocations.push((object, named, parsed.endian(), found));
         }
     }

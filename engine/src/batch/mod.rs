@@ -20,7 +20,6 @@ pub(crate) use questions::questions_by;
 pub use questions::{AskedOfRoot, Questions};
 pub use run::Run;
 
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
@@ -28,7 +27,6 @@ use rayon::prelude::*;
 
 use crate::dialect::Loader;
 use crate::fleet::Modules;
-use crate::ingest::{Embedded, InputError, Intake, embedded};
 use crate::kernel::Kernel;
 use crate::object::{Object, Reloc};
 use crate::resolve::Outcome;
@@ -38,32 +36,6 @@ use crate::resolve::Outcome;
 pub struct Batch {
     /// None where there is just the caller's thread.
     pool: Option<ThreadPool>,
-}
-
-/// An object's file, read.
-#[derive(Debug)]
-pub struct ObjectFile {
-    /// Where it is, as given.
-    pub path: PathBuf,
-    /// Its bytes.
-    pub data: Vec<u8>,
-}
-
-impl ObjectFile {
-    /// The objects in a file that has been read: itself, or those in it, if it is no BPF object and has some. Their paths
-    /// say where they were found: `PATH!/skeleton@0x41000`.
-    pub fn all(path: PathBuf, data: Vec<u8>) -> Vec<Self> {
-        let found = embedded(&data);
-        if found.is_empty() {
-            return vec![Self { path, data }];
-        }
-        let inside = |it: Embedded| {
-            let mut path = path.clone().into_os_string();
-            path.push(format!("!/{}@{:#x}", it.kind, it.offset));
-            Self { path: path.into(), data: it.data }
-        };
-        found.into_iter().map(inside).collect()
-    }
 }
 
 impl Batch {
@@ -172,17 +144,6 @@ impl Batch {
             (done, first) = (next, from);
         }
         sums.into_iter().map(|it| it.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
-    }
-
-    /// Reads objects' files: one object or more of each, or why there is none.
-    pub fn read_objects(&self, intake: &Intake, paths: &[PathBuf]) -> Vec<Result<ObjectFile, InputError>> {
-        let read = |path: &PathBuf| -> Vec<Result<ObjectFile, InputError>> {
-            match intake.read(path) {
-                Ok(data) => ObjectFile::all(path.clone(), data).into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error)],
-            }
-        };
-        self.map(paths, read).into_iter().flatten().collect()
     }
 }
 

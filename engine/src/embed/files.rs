@@ -3,12 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::loaders::{Loaders, Refusal};
-use crate::batch::{Batch, ObjectFile};
-use crate::ingest::{InputCode, InputError, Intake, KernelFiles, KernelSource, kernels_in};
+use crate::batch::Batch;
+use crate::ingest::{
+    InputCode, InputError, Intake, KernelFiles, KernelSource, ObjectFile, ObjectInput, kernels_in,
+};
 use crate::kernel::{Kernel, PackSource};
-use crate::object::Object;
-use crate::pack::{PackError, PackFile};
+use crate::object::{Object, ObjectError};
+use crate::pack::{Facts, PackError, PackFile};
 
 /// Where kernels are to be read from.
 #[derive(Clone, Debug)]
@@ -29,10 +34,16 @@ pub enum KernelInput {
 /// All files of a run, read. Objects and kernels borrow from it.
 #[derive(Debug, Default)]
 pub struct Files {
-    objects: Vec<Result<ObjectFile, InputError>>,
+    /// What objects consist of, each once, and where it is among them by a hash.
+    contents: Vec<Vec<u8>>,
+    content_of: HashMap<u128, usize>,
+    /// Where objects are, and the numbers of their contents.
+    objects: Vec<Result<(PathBuf, usize), InputError>>,
     kernels: Vec<Result<KernelData, InputError>>,
     /// What stands in no input's place: directories that cannot be read.
     errors: Vec<InputError>,
+    /// Files that were found in directories and turned out to have no object in them.
+    skipped: usize,
 }
 
 /// Where kernels are.
@@ -51,18 +62,37 @@ pub struct Inputs<'a> {
     pub kernels: Vec<Kernel<'a>>,
     /// Their names.
     pub kernel_names: Vec<&'a str>,
+    /// What each of them is given as alone: a file, or `PACK:NAME`.
+    pub kernel_args: Vec<String>,
     /// Objects that can be judged, in the order given.
-    pub objects: Vec<Object<'a>>,
-    /// Their files.
-    pub object_files: Vec<&'a ObjectFile>,
-    /// Their names.
-    pub object_names: Vec<String>,
+    pub objects: Vec<NamedObject<'a>>,
+    /// The same without copies, in the order of their first names: what is judged.
+    pub distinct: Vec<Object<'a>>,
     /// Defects of kernels and of directories.
     pub defects: Vec<InputError>,
     /// Defects of objects, each with the number of objects that stand before it.
     pub object_defects: Vec<(usize, InputError)>,
     /// Packs that kernels are from, with their paths.
     packs: Vec<(&'a Path, Arc<PackSource<'a>>)>,
+}
+
+/// An object under one of its names.
+#[derive(Clone, Debug)]
+pub struct NamedObject<'a> {
+    /// Its name: the path, as text.
+    pub name: String,
+    /// Where it is.
+    pub path: &'a Path,
+    /// Its bytes.
+    pub data: &'a [u8],
+    /// Its number in [`Inputs::distinct`]; objects with the same bytes have the same.
+    pub distinct: usize,
+}
+
+impl AsRef<str> for NamedObject<'_> {
+    fn as_ref(&self) -> &str {
+        &self.name
+    }
 }
 
 /// A pack that turned out to be damaged while its types were looked up.
@@ -91,12 +121,17 @@ impl Files {
     pub fn read(
         batch: &Batch,
         intake: &Intake,
-        objects: &[PathBuf],
+        objects: &[ObjectInput],
         kernels: &[KernelInput],
         errors: Vec<InputError>,
     ) -> Self {
         let kernels = batch.map(kernels, |it| KernelData::read(intake, it)).into_iter().flatten();
-        Self { objects: batch.read_objects(intake, objects), kernels: kernels.collect(), errors }
+        let mut this = Self { kernels: kernels.collect(), errors, ..Self::default() };
+        for found in batch.map(objects, |it| intake.objects(it)) {
+            this.skipped += usize::from(found.is_empty());
+            this.add_objects(found);
+        }
+        this
     }
 
     /// None yet but what could not be looked for.
@@ -104,12 +139,33 @@ impl Files {
         Self { errors, ..Self::default() }
     }
 
-    /// Adds an object or those inside a file, or why there is none.
-    pub(super) fn add_object(&mut self, object: Result<(PathBuf, Vec<u8>), InputError>) {
-        match object {
-            Ok((path, data)) => self.objects.extend(ObjectFile::all(path, data).into_iter().map(Ok)),
-            Err(error) => self.objects.push(Err(error)),
+    /// Files that were found in directories and turned out to have no object in them.
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// Whether there is nothing, neither an object nor a reason why there is none.
+    pub fn has_no_objects(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Adds what one input has. What is there already is kept once.
+    pub(super) fn add_objects(&mut self, objects: Vec<Result<ObjectFile, InputError>>) {
+        for object in objects {
+            let object = object.map(|ObjectFile { path, data }| (path, self.content(data)));
+            self.objects.push(object);
         }
+    }
+
+    fn content(&mut self, data: Vec<u8>) -> usize {
+        let next = self.contents.len();
+        let known = *self.content_of.entry(xxh3_128(&data)).or_insert(next);
+        // Hashes can be forged.
+        if self.contents.get(known) == Some(&data) {
+            return known;
+        }
+        self.contents.push(data);
+        next
     }
 
     /// Adds a kernel that is in files or in memory, or why there is none.
@@ -137,7 +193,20 @@ impl Files {
         for parsed in kernels {
             match parsed {
                 Ok(Parsed { kernels, defects, pack }) => {
+                    let mut last_parts: HashMap<&str, usize> = HashMap::new();
+                    for (name, _) in &kernels {
+                        *last_parts.entry(last_part(name)).or_default() += 1;
+                    }
                     for (name, kernel) in kernels {
+                        this.kernel_args.push(match &pack {
+                            Some((path, _)) => {
+                                let last = last_part(name);
+                                let is_one = last_parts.get(last) == Some(&1);
+                                format!("{}:{}", path.display(), if is_one { last } else { name })
+                            }
+                            // What is inside of a package is given as that.
+                            None => name.split("!/").next().unwrap_or(name).to_owned(),
+                        });
                         this.kernels.push(kernel);
                         this.kernel_names.push(name);
                     }
@@ -147,27 +216,47 @@ impl Files {
                 Err(error) => this.defects.push(error),
             }
         }
-        let objects = batch.map(&self.objects, |file| match file {
-            Ok(file) => match Object::parse(&file.data) {
-                Ok(object) => Ok((object, file)),
-                Err(error) => Err(InputError::defective_object(&file.path, &error)),
-            },
-            Err(error) => Err(error.clone()),
-        });
-        for object in objects {
+        let parsed = batch.map(&self.contents, |data| Object::parse(data));
+        // By content: its number among the objects, or why it is none.
+        let numbers: Vec<Result<usize, ObjectError>> = parsed
+            .into_iter()
+            .map(|object| {
+                this.distinct.push(object?);
+                Ok(this.distinct.len() - 1)
+            })
+            .collect();
+        for object in &self.objects {
             let place = this.objects.len();
-            match object {
-                Ok((object, file)) => {
-                    this.object_defects.extend(remarks(&object, file).map(|remark| (place, remark)));
-                    this.objects.push(object);
-                    this.object_files.push(file);
-                    this.object_names.push(file.path.to_string_lossy().into_owned());
+            let (path, content) = match object {
+                Ok((path, content)) => (path.as_path(), *content),
+                Err(error) => {
+                    this.object_defects.push((place, error.clone()));
+                    continue;
                 }
-                Err(error) => this.object_defects.push((place, error)),
+            };
+            let data = self.contents.get(content).map_or(&[][..], Vec::as_slice);
+            match numbers.get(content) {
+                Some(Ok(distinct)) => {
+                    let remarks = this.distinct.get(*distinct).map(|it| remarks(it, path));
+                    this.object_defects.extend(remarks.into_iter().flatten().map(|it| (place, it)));
+                    let name = path.to_string_lossy().into_owned();
+                    this.objects.push(NamedObject { name, path, data, distinct: *distinct });
+                }
+                Some(Err(error)) => {
+                    this.object_defects.push((place, InputError::defective_object(path, error)));
+                }
+                None => {}
             }
         }
         this
     }
+}
+
+/// The name of a kernel of a pack is mostly a path; its last part without its ending will do.
+fn last_part(name: &str) -> &str {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let last = last.strip_suffix(".zst").unwrap_or(last);
+    last.strip_suffix(".btf").unwrap_or(last)
 }
 
 /// What one of the kernel inputs came to.
@@ -201,11 +290,10 @@ impl KernelData {
                     .and_then(PackSource::kernels)
                     .map_err(|error| InputError::unusable_pack(path, &error))?;
                 if let Some(wanted) = wanted {
-                    // A name is mostly a path; its last part will do.
                     let is_wanted = |name: &str| {
                         let last = name.rsplit('/').next().unwrap_or(name);
-                        let last = last.strip_suffix(".zst").unwrap_or(last);
-                        name == wanted || last == wanted || last.strip_suffix(".btf") == Some(wanted)
+                        let without = last.strip_suffix(".zst").unwrap_or(last);
+                        [name, last, without, last_part(name)].contains(&wanted.as_str())
                     };
                     kernels.retain(|(name, _)| is_wanted(name));
                     if kernels.is_empty() {
@@ -220,15 +308,15 @@ impl KernelData {
 }
 
 /// Objects that are judged although something about them is not as it should be.
-fn remarks(object: &Object<'_>, file: &ObjectFile) -> impl Iterator<Item = InputError> + use<> {
+fn remarks(object: &Object<'_>, path: &Path) -> impl Iterator<Item = InputError> + use<> {
     let refused = object.refused().map(|refusal| InputError {
-        path: file.path.clone(),
+        path: path.to_owned(),
         code: InputCode::ObjectRefused,
         offset: None,
         what: format!("libbpf would not open it: {refusal}"),
     });
     let ignored = object.ignored_btf().map(|ignored| InputError {
-        path: file.path.clone(),
+        path: path.to_owned(),
         code: InputCode::ObjectBtfIgnored,
         offset: Some(ignored.offset()),
         what: format!("{ignored}; libbpf loads the object without relocations"),
@@ -236,7 +324,19 @@ fn remarks(object: &Object<'_>, file: &ObjectFile) -> impl Iterator<Item = Input
     refused.into_iter().chain(ignored)
 }
 
-impl Inputs<'_> {
+impl<'a> Inputs<'a> {
+    /// Leaves out the kernels that `keep` does not hold for.
+    pub fn retain_kernels(&mut self, mut keep: impl FnMut(&str, &Facts) -> bool) {
+        let kept: Vec<bool> =
+            self.kernel_names.iter().zip(&self.kernels).map(|(name, it)| keep(name, &it.facts)).collect();
+        let mut of_names = kept.iter().copied();
+        self.kernel_names.retain(|_| of_names.next().unwrap_or(true));
+        let mut of_args = kept.iter().copied();
+        self.kernel_args.retain(|_| of_args.next().unwrap_or(true));
+        let mut of_kernels = kept.into_iter();
+        self.kernels.retain(|_| of_kernels.next().unwrap_or(true));
+    }
+
     /// All defects: those of kernels and directories, then those of objects.
     pub fn all_defects(&self) -> impl Iterator<Item = &InputError> {
         self.defects.iter().chain(self.object_defects.iter().map(|(_, defect)| defect))
@@ -247,9 +347,25 @@ impl Inputs<'_> {
         self.defects.is_empty() && self.object_defects.iter().all(|(_, defect)| defect.code.is_remark())
     }
 
+    /// Object number `object`.
+    pub fn object(&self, object: usize) -> Option<&Object<'a>> {
+        self.distinct.get(self.objects.get(object)?.distinct)
+    }
+
+    /// The number of object number `object` among those that are judged.
+    pub fn distinct_of(&self, object: usize) -> usize {
+        // There is no object of that number either.
+        self.objects.get(object).map_or(usize::MAX, |it| it.distinct)
+    }
+
+    /// The name of object number `object`.
+    pub fn name_of(&self, object: usize) -> &str {
+        self.objects.get(object).map_or("", |it| &it.name)
+    }
+
     /// Why an object and a kernel cannot be judged together by any loader, if so.
     pub fn mismatch(&self, object: usize, kernel: usize) -> Option<Refusal> {
-        let object = self.objects.get(object)?;
+        let object = self.object(object)?;
         let kernel = self.kernels.get(kernel)?;
         Refusal::of_byte_orders(object.endian(), kernel.vmlinux.btf.endian())
     }

@@ -12,7 +12,7 @@ use crate::batch::{Batch, Run};
 use crate::depend::Survey;
 use crate::dialect::Release;
 use crate::fleet::Modules;
-use crate::ingest::{InputCode, InputError, Intake, KernelFiles, KernelSource};
+use crate::ingest::{InputCode, InputError, Intake, KernelFiles, KernelSource, ObjectFile, ObjectInput};
 use crate::kconfig::Kconfig;
 use crate::object::Object;
 use crate::pack::{PackFile, looks_like_pack};
@@ -189,8 +189,8 @@ impl OwnedInputs {
     fn read(self, batch: &Batch) -> Files {
         let Self { objects, kernels, errors } = self;
         let mut files = Files::of_errors(errors);
-        for object in taken(batch, objects, Given::read) {
-            files.add_object(object);
+        for found in taken(batch, objects, Given::objects) {
+            files.add_objects(found);
         }
         for kernel in taken(batch, kernels, GivenKernel::read) {
             match kernel {
@@ -241,6 +241,14 @@ impl Given {
         match self {
             Self::File(path) => Intake::default().read(&path).map(|data| (path, data)),
             Self::Bytes(path, data) => Intake::default().expanded(data, &path).map(|data| (path, data)),
+        }
+    }
+
+    /// The objects that it is or has inside.
+    fn objects(self) -> Vec<Result<ObjectFile, InputError>> {
+        match self {
+            Self::File(path) => Intake::default().objects(&ObjectInput::named(path)),
+            Self::Bytes(path, data) => Intake::default().objects_of_bytes(&path, data),
         }
     }
 
@@ -322,7 +330,7 @@ impl OwnedRun {
         let world = World { kernels: known.collect(), ..World::default() };
         let run = RunOfFiles::new(Arc::clone(&parsed), |parsed| {
             let all = parsed.borrow_dependent();
-            Run::new(&batch, &all.objects, &all.kernels, loaders.by_kernel(), options.modules)
+            Run::new(&batch, &all.distinct, &all.kernels, loaders.by_kernel(), options.modules)
         });
         Ok(Self { batch, options, parsed, run, survey: OnceLock::new(), loaders, world })
     }
@@ -352,8 +360,11 @@ impl OwnedRun {
         self.inputs().refusal(&self.loaders, object, kernel)
     }
 
-    fn object(&self, object: usize) -> Result<&Object<'_>, RunError> {
-        self.inputs().objects.get(object).ok_or(RunError::NoObject(object))
+    /// The object, and its number in the run.
+    fn object(&self, object: usize) -> Result<(&Object<'_>, usize), RunError> {
+        let inputs = self.inputs();
+        let of = inputs.object(object).ok_or(RunError::NoObject(object))?;
+        Ok((of, inputs.distinct_of(object)))
     }
 
     /// Looks whether a pack turned out to be damaged: some of it is looked at only when rows are made, and none of the
@@ -370,11 +381,11 @@ impl OwnedRun {
     /// # Errors
     /// [`RunError::NoObject`], [`RunError::Pack`].
     pub fn resolve(&self, object: usize) -> Result<Answers<'_>, RunError> {
-        let of = self.object(object)?;
+        let (of, distinct) = self.object(object)?;
         let is_on = |program: usize| {
             !self.options.respect_autoload || of.programs().get(program).is_none_or(|it| it.autoload)
         };
-        let folded = self.run().fold(object, |reloc| reloc.program.is_none_or(is_on));
+        let folded = self.run().fold(distinct, |reloc| reloc.program.is_none_or(is_on));
         self.check_packs()?;
         Ok(Answers::new(self, object, folded))
     }
@@ -384,17 +395,17 @@ impl OwnedRun {
     /// # Errors
     /// [`RunError::NoObject`], [`RunError::Pack`].
     pub fn check(&self, object: usize) -> Result<Judgements<'_>, RunError> {
-        self.object(object)?;
+        let (_, distinct) = self.object(object)?;
         let survey = self.loaders.is_libbpf().then(|| {
             self.survey.get_or_init(|| {
                 SurveyOfFiles::new(Arc::clone(&self.parsed), |parsed| {
                     let all = parsed.borrow_dependent();
-                    Survey::new(&self.batch, &all.objects, &all.kernels, self.options.modules)
+                    Survey::new(&self.batch, &all.distinct, &all.kernels, self.options.modules)
                 })
             })
         });
         let survey = survey.map(SurveyOfFiles::borrow_dependent);
-        let verdicts = check(self.run(), survey, &self.world, object);
+        let verdicts = check(self.run(), survey, &self.world, distinct);
         self.check_packs()?;
         Ok(Judgements::new(self, object, verdicts))
     }
@@ -404,12 +415,12 @@ impl OwnedRun {
     /// # Errors
     /// [`RunError::NoObject`], [`RunError::NotLibbpf`], [`RunError::Pack`].
     pub fn relocate(&self, object: usize) -> Result<Relocations<'_>, RunError> {
-        let of = self.object(object)?;
+        let (of, distinct) = self.object(object)?;
         if !self.loaders.is_libbpf() {
             return Err(RunError::NotLibbpf);
         }
         let optional = if self.options.respect_autoload { Optional::Leave } else { Optional::Relocate };
-        let planned = plan(self.run(), object, optional);
+        let planned = plan(self.run(), distinct, optional);
         self.check_packs()?;
         Ok(Relocations::new(self, of, object, planned))
     }
@@ -419,7 +430,7 @@ impl std::fmt::Debug for OwnedRun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let inputs = self.inputs();
         f.debug_struct("OwnedRun")
-            .field("objects", &inputs.object_names)
+            .field("objects", &inputs.objects.iter().map(|it| &it.name).collect::<Vec<_>>())
             .field("kernels", &inputs.kernel_names)
             .field("loaders", &self.loaders)
             .finish_non_exhaustive()

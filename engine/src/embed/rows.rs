@@ -60,7 +60,7 @@ pub struct ProgramCode {
 
 impl<'r> Answers<'r> {
     pub(super) fn new(run: &'r OwnedRun, object: usize, folded: Folded<'r>) -> Self {
-        let of = run.inputs().objects.get(object);
+        let of = run.inputs().object(object);
         let records = of.map(|of| of.relocs().iter().map(|it| RecordRow::new(of, it)).collect());
         Self { run, object, records: records.unwrap_or_default(), folded }
     }
@@ -82,7 +82,8 @@ impl<'r> Answers<'r> {
         let rows = self.records.iter().zip(outcomes).enumerate();
         Ok(rows
             .map(|(record, (row, outcome))| {
-                let place = Place { run: self.run.run(), object: self.object, record, kernel };
+                let object = self.run.inputs().distinct_of(self.object);
+                let place = Place { run: self.run.run(), object, record, kernel };
                 AnswerRow::new(place, row.insn, outcome)
             })
             .collect())
@@ -107,7 +108,7 @@ impl<'r> Judgements<'r> {
         if let Some(refusal) = self.run.refusal(self.object, kernel) {
             return Err(refusal);
         }
-        let Some(object) = self.run.inputs().objects.get(self.object) else { return Ok(Vec::new()) };
+        let Some(object) = self.run.inputs().object(self.object) else { return Ok(Vec::new()) };
         let verdicts = self.verdicts.on(kernel).unwrap_or_default();
         let judges_needs = self.run.loaders().is_libbpf();
         Ok(verdicts.iter().filter_map(|it| VerdictRow::new(object, it, judges_needs)).collect())
@@ -131,7 +132,7 @@ impl<'r> Relocations<'r> {
 
     /// The same as lists of what changes in each function: what `btfleet resolve --format patch` prints.
     pub fn patches(&self) -> Patches<'_> {
-        patches(self.run.run(), self.number, &self.planned)
+        patches(self.run.run(), self.run.inputs().distinct_of(self.number), &self.planned)
     }
 
     /// The class of kernel number `kernel`; `None` if there is no such kernel.

@@ -122,6 +122,12 @@ impl InputError {
         }
     }
 
+    /// An archive or the like without an object.
+    pub(super) fn no_object(path: &Path, what: &str) -> Self {
+        let what = format!("{what} without a BPF object in it");
+        Self { path: path.to_owned(), code: InputCode::ObjectDefective, offset: None, what }
+    }
+
     pub(crate) fn of_module(self) -> Self {
         Self { code: InputCode::ModuleUnavailable, ..self }
     }

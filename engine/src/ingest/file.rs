@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use super::archive::{self, Kind};
+use super::archive::{self, Kind, over_limit};
 use super::{Compression, EncodeBtf, HEAD_LEN, InputCode, InputError, Limits, OverLimit, read_all};
 
 /// How inputs are taken in.
@@ -39,6 +39,17 @@ impl std::fmt::Debug for Archive {
     }
 }
 
+/// A file in an archive, before it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Its path in the archive that it is directly in. Directories end in `/`.
+    pub inner: &'a str,
+    /// Its first [`HEAD_LEN`] **bytes**, or all that it has. What is no regular file has none.
+    pub head: &'a [u8],
+    /// How many archives it is in.
+    pub depth: u32,
+}
+
 /// A file in an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -56,17 +67,17 @@ impl Archive {
         self.kind
     }
 
-    /// Calls `visit` for each regular file whose path `wanted` asks for, archives in archives included, until it breaks.
+    /// Calls `visit` for each file that `wanted` asks for, archives in archives included, until it says that it has
+    /// enough.
     ///
-    /// # Errors
-    /// [`InputError`] with code `unreadable` or `over-limit`. What was visited before stands.
+    /// Returns what could not be read, with code `unreadable` or `over-limit`. A member that is left out is one of these,
+    /// and so is the end of an archive that ends in the middle: what was visited stands.
     pub fn visit(
         self,
-        wanted: &dyn Fn(&str) -> bool,
+        wanted: &dyn Fn(&Entry<'_>) -> bool,
         visit: &mut dyn FnMut(Member) -> io::Result<bool>,
-    ) -> Result<(), InputError> {
+    ) -> Vec<InputError> {
         archive::visit(self.kind, self.input, &self.path, &self.limits, wanted, visit)
-            .map_err(|(path, error)| InputError::of_io(&path, &error))
     }
 }
 
@@ -160,10 +171,6 @@ fn named(format: Compression, error: io::Error) -> io::Error {
         Some(_) => error,
         None => io::Error::new(error.kind(), format!("{}: {error}", format.name())),
     }
-}
-
-fn over_limit(error: &io::Error) -> Option<&OverLimit> {
-    error.get_ref()?.downcast_ref()
 }
 
 impl InputError {

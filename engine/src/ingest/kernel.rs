@@ -225,7 +225,7 @@ impl KernelFiles {
     }
 
     /// What path and format of the file say of where the BTF is from.
-    pub fn said_origin(&self) -> BtfOrigin {
+    fn said_origin(&self) -> BtfOrigin {
         match (self.vmlinux.origin, facts_of(&self.path).origin) {
             (BtfOrigin::External, _) | (_, BtfOrigin::Unknown) => self.vmlinux.origin,
             (_, said) => said,
@@ -260,7 +260,7 @@ impl KernelFiles {
         };
         let vmlinux = self.parse_vmlinux().map_err(defective(&self.path))?;
         let mut kernel = Kernel::new(with_size(vmlinux, self.vmlinux.pointer_size));
-        kernel.said_origin = self.said_origin();
+        kernel.facts = self.facts();
         kernel.kallsyms.clone_from(&self.kallsyms);
         kernel.kconfig.clone_from(&self.kconfig);
         let mut defects = Vec::new();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::archive::is_archive_name;
 use super::container::is_elf_without_btf;
 use super::role::{Installed, Role, installed};
-use super::{BtfBytes, InputError, Intake, KernelFiles, Member, Opened};
+use super::{BtfBytes, Entry, InputError, Intake, KernelFiles, Member, Opened};
 use crate::kallsyms::Kallsyms;
 use crate::kconfig::Kconfig;
 
@@ -32,9 +32,8 @@ pub fn kernels_in(intake: &Intake, paths: &[PathBuf], lenient: bool) -> Vec<Resu
     for path in paths {
         match intake.open(path) {
             Ok(Opened::Archive(archive)) => {
-                if let Err(error) = archive.visit(&is_wanted, &mut |member| found.add(intake, member)) {
-                    found.errors.push(error);
-                }
+                let errors = archive.visit(&is_wanted, &mut |member| found.add(intake, member));
+                found.errors.extend(errors);
             }
             Ok(Opened::Whole(_)) => found.errors.push(InputError::unreadable(path, "is no archive".into())),
             Err(error) => found.errors.push(error),
@@ -44,8 +43,8 @@ pub fn kernels_in(intake: &Intake, paths: &[PathBuf], lenient: bool) -> Vec<Resu
 }
 
 /// Whether a member of an archive may be something of a kernel.
-fn is_wanted(path: &str) -> bool {
-    installed(path).is_some() || is_btf(path)
+fn is_wanted(entry: &Entry<'_>) -> bool {
+    !entry.head.is_empty() && (installed(entry.inner).is_some() || is_btf(entry.inner))
 }
 
 /// Whether a file of this name is BTF by itself.

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Compression, HEAD_LEN, Limits, Member, OverLimit, read_all};
+use super::{Compression, Entry, HEAD_LEN, InputError, Limits, Member, OverLimit, read_all};
 
 /// What an archive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Kind {
             Some(Self::Rpm)
         } else if has(257, b"ustar") || tape::is_old(head) {
             Some(Self::Tar)
-        } else if cpio::MAGICS.iter().any(|it| has(0, *it)) {
+        } else if cpio::MAGICS.iter().any(|it| has(0, it)) {
             Some(Self::Cpio)
         } else {
             None
@@ -57,7 +57,7 @@ impl Kind {
 }
 
 /// What a file or member expands to at first, as far as it does.
-fn head_of(format: Compression, input: impl BufRead) -> Vec<u8> {
+pub(super) fn head_of(format: Compression, input: impl BufRead) -> Vec<u8> {
     let mut head = Vec::with_capacity(HEAD_LEN);
     if let Ok(reader) = format.file(input) {
         // What does not expand is no archive; whoever reads it as a file says why.
@@ -94,33 +94,33 @@ pub(super) fn expand(mut input: impl BufRead + 'static) -> io::Result<Box<dyn Bu
 /// What all archives of one file share.
 struct Walk<'a> {
     limits: &'a Limits,
-    wanted: &'a dyn Fn(&str) -> bool,
+    wanted: &'a dyn Fn(&Entry<'_>) -> bool,
     visit: &'a mut dyn FnMut(Member) -> io::Result<bool>,
+    /// Members that could not be taken.
+    errors: Vec<InputError>,
     members: u64,
     /// **Bytes** that they may still expand to.
     left: &'a Cell<u64>,
-    /// The member that is being read.
-    at: Option<PathBuf>,
     /// Whether the visitor has had enough.
     done: bool,
 }
 
-/// Calls `visit` for each regular file of an archive whose path `wanted` asks for, until it says that it has enough.
-///
-/// # Errors
-/// With the path of the member that is to blame, or else of the archive.
+/// Calls `visit` for each file of an archive that `wanted` asks for, until it says that it has enough. Returns what could
+/// not be read.
 pub(super) fn visit(
     kind: Kind,
     input: impl BufRead,
     path: &Path,
     limits: &Limits,
-    wanted: &dyn Fn(&str) -> bool,
+    wanted: &dyn Fn(&Entry<'_>) -> bool,
     visit: &mut dyn FnMut(Member) -> io::Result<bool>,
-) -> Result<(), (PathBuf, io::Error)> {
+) -> Vec<InputError> {
     let left = Cell::new(limits.archive);
-    let mut walk = Walk { limits, wanted, visit, members: 0, left: &left, at: None, done: false };
-    let result = walk.archive(kind, input, path, 1);
-    result.map_err(|error| (walk.at.unwrap_or_else(|| path.to_owned()), error))
+    let mut walk = Walk { limits, wanted, visit, errors: Vec::new(), members: 0, left: &left, done: false };
+    let error = walk.archive(kind, input, path, 1).err();
+    let mut errors = walk.errors;
+    errors.extend(error.map(|it| InputError::of_io(path, &it)));
+    errors
 }
 
 impl Walk<'_> {
@@ -147,23 +147,55 @@ impl Walk<'_> {
         }
         let name = String::from_utf8_lossy(name);
         let inner = name.trim_start_matches("./").trim_start_matches('/');
-        let may_be_archive = is_archive_name(inner);
-        if !may_be_archive && !(self.wanted)(inner) {
+        let mut head = Vec::with_capacity(HEAD_LEN);
+        (&mut *data).take(HEAD_LEN as u64).read_to_end(&mut head)?;
+        let (may_be_archive, is_wanted) =
+            (is_archive_name(inner), (self.wanted)(&Entry { inner, head: &head, depth }));
+        if !may_be_archive && !is_wanted {
             return Ok(true);
         }
         let path = within(path, inner);
-        let outer = self.at.replace(path.clone());
-        let data = read_all(data, self.limits.expanded)?;
+        let data = match read_all(Cursor::new(head).chain(data), self.limits.expanded) {
+            Ok(data) => data,
+            Err(error) => return self.left_out(&path, error),
+        };
         match kind_of_bytes(&data).filter(|_| may_be_archive) {
-            Some(kind) => self.archive(kind, expand(Cursor::new(data))?, &path, depth + 1)?,
-            None if (self.wanted)(inner) => {
+            Some(kind) => {
+                let input = expand(Cursor::new(data));
+                if let Err(error) = input.and_then(|it| self.archive(kind, it, &path, depth + 1)) {
+                    return match over_limit(&error) {
+                        Some(_) => self.left_out(&path, error),
+                        // What is broken is in memory: those behind it are not.
+                        None => {
+                            self.errors.push(InputError::of_io(&path, &error));
+                            Ok(true)
+                        }
+                    };
+                }
+            }
+            None if is_wanted => {
                 self.done = !(self.visit)(Member { path, inner: inner.to_owned(), data })?;
             }
             None => {}
         }
-        self.at = outer;
         Ok(!self.done)
     }
+
+    /// Leaves out a member that is too large or too deep by itself, and notes it. Any other error ends the walk.
+    fn left_out(&mut self, path: &Path, error: io::Error) -> io::Result<bool> {
+        match over_limit(&error) {
+            Some(OverLimit::Expanded(_) | OverLimit::Nesting(_)) => {
+                self.errors.push(InputError::of_io(path, &error));
+                Ok(true)
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+/// The limit that an error is about, if it is.
+pub(super) fn over_limit(error: &io::Error) -> Option<&OverLimit> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// What messages call a member.

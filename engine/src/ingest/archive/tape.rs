@@ -1,19 +1,23 @@
 //! tar archives.
 
-use std::io::{self, Read};
+use std::io::{self, Read, empty};
 
 use super::OnMember;
 
-/// Goes through an archive's regular files.
+/// Goes through an archive's members. What is no regular file has no bytes; directories end in `/`.
 pub(super) fn members(input: &mut impl Read, on: &mut OnMember<'_>) -> io::Result<()> {
     let mut archive = tar::Archive::new(input);
     for entry in archive.entries()? {
         let mut entry = entry?;
-        if !entry.header().entry_type().is_file() {
-            continue;
+        let (is_file, is_dir) = {
+            let kind = entry.header().entry_type();
+            (kind.is_file(), kind.is_dir())
+        };
+        let mut name = entry.path_bytes().into_owned();
+        if is_dir && !name.ends_with(b"/") {
+            name.push(b'/');
         }
-        let name = entry.path_bytes().into_owned();
-        if !on(&name, &mut entry)? {
+        if !(if is_file { on(&name, &mut entry)? } else { on(&name, &mut empty())? }) {
             break;
         }
     }
