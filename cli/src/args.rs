@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use glob::Pattern;
 
+use crate::cache::{CacheArgs, GcArgs};
 use crate::filter::Filter;
 use crate::intake::LimitArgs;
 use crate::loader::LoaderArg;
@@ -27,6 +28,8 @@ pub(crate) struct Cli {
     pub(crate) color: Color,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -65,6 +68,9 @@ pub(crate) enum Command {
     /// Measurements on your own kernels and objects.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// What took long and was kept for the next time.
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Every code that reports use: what it means, what it does to the load, what to do about it.
     Rules(RulesArgs),
     /// Print a completion script for a shell.
@@ -307,6 +313,12 @@ pub(crate) enum DumpFormat {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Remove entries, and say which: those last used long ago, or more than is to be kept.
+    Gc(GcArgs),
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Candidate search by several algorithms: time and memory of each, on one thread.
     ///
@@ -372,7 +384,7 @@ pub(crate) struct InputArgs {
     /// BPF objects: files, directories, globs, or @LIST with one per line.
     #[arg(required = true, value_name = "OBJ")]
     pub(crate) objects: Vec<OsString>,
-    /// Kernels: raw BTF, ELF with .BTF, either zstd-compressed; a directory with vmlinux and its
+    /// Kernels: raw BTF, ELF with .BTF, kernel images as docs/kernels.md lists them; a directory with vmlinux and its
     /// modules, or with many kernels; a pack with all its kernels, or PACK:NAME for one of them;
     /// KERNEL,MODULE,... for a kernel with just these modules; 'live' for the running kernel; globs and
     /// @LIST as for objects.

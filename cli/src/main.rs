@@ -4,6 +4,7 @@ mod args;
 mod baseline;
 mod bench;
 mod btf;
+mod cache;
 mod check;
 mod classes;
 mod compare;
@@ -26,6 +27,7 @@ mod outdir;
 mod output;
 mod outtree;
 mod pack;
+mod pahole;
 mod patches;
 mod payloads;
 mod project;
@@ -40,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{BenchCommand, BtfCommand, Cli, Command};
+use crate::args::{BenchCommand, BtfCommand, CacheCommand, Cli, Command};
 use crate::output::{Exit, Failure};
 
 #[global_allocator]
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.color.write_global();
     intake::set(&cli.limits);
+    cache::set(&cli.cache);
     // A panic is a bug of ours; its message is on stderr already, and scripts can tell it from a finding.
     let result = std::panic::catch_unwind(|| match &cli.command {
         Command::Check(args) => check::run(args),
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(args),
         Command::Pack(args) => pack::run(&args.command),
         Command::Bench(BenchCommand::Matchers(args)) => bench::matchers(args),
+        Command::Cache(CacheCommand::Gc(args)) => cache::collect(args),
         Command::Rules(args) => rules::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Btf(BtfCommand::Dump(args)) => btf::dump(args),

@@ -55,7 +55,7 @@ fn summary(what: &str, written: Written) -> Result<Exit, Failure> {
 }
 
 /// Bytes for people.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{bytes} bytes"),
         10_000..10_000_000 => format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100),

@@ -10,6 +10,7 @@
 #[path = "border.rs"]
 mod c_border;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use btfleet_engine::batch::{Batch, Questions, Run, outcomes as resolve_pair};
@@ -19,6 +20,7 @@ use btfleet_engine::dialect::{Loader, Release, Rules, Validate};
 use btfleet_engine::explain::explain;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::Endian;
+use btfleet_engine::ingest::{BtfBytes, Intake, Limits, looks_like_kernel};
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::minimal::minimal;
 use btfleet_engine::object::Object;
@@ -31,11 +33,12 @@ use btfleet_engine::resolve::Outcome;
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets by name.
-pub(crate) const TARGETS: [Target; 7] = [
+pub(crate) const TARGETS: [Target; 8] = [
     ("btf", btf),
     ("btf_ext", btf_ext),
     ("object", object),
     ("skeleton", skeleton),
+    ("image", image),
     ("resolve", resolve),
     ("relocate", relocate),
     ("border", border),
@@ -180,6 +183,24 @@ fn skeleton(data: &[u8]) {
             assert!(load.insns.len() as u64 >= program.len);
         }
         exercise(&object);
+    }
+}
+
+/// A kernel's image: what is found is not longer than what it was found in, and what it says can be said.
+fn image(data: &[u8]) {
+    const EXPANDED_MAX: u64 = 1 << 20;
+    let limits = Limits { expanded: EXPANDED_MAX, ..Limits::DEFAULT };
+    let intake = Intake { limits, encode: None };
+    looks_like_kernel(data);
+    match BtfBytes::find(&intake, data.to_vec(), Path::new("image")) {
+        Ok(found) => {
+            let most = EXPANDED_MAX.max(data.len() as u64);
+            let base = found.distilled_base().unwrap_or_default();
+            assert!((found.btf().len() + base.len()) as u64 <= 2 * most);
+            walked(found.btf());
+            assert!(found.said.release.is_none_or(|it| it.is_ascii() && it.len() <= data.len().max(64)));
+        }
+        Err(error) => assert!(!error.what.is_empty()),
     }
 }
 

@@ -180,7 +180,7 @@ fn limits_hold() {
         ("nesting.tar", nested, "max-nesting", "a.tar!/a.tar"),
     ] {
         let path = write(&dir, name, &data);
-        let read = kernels_in(&Intake { limits }, &[path], false);
+        let read = kernels_in(&Intake { limits, ..Intake::default() }, &[path], false);
         let errors: Vec<&InputError> = read.iter().filter_map(|it| it.as_ref().err()).collect();
         let told = errors.iter().any(|it| {
             it.code == InputCode::OverLimit

@@ -8,7 +8,7 @@ use self_cell::self_cell;
 
 use super::container::is_elf_without_btf;
 use super::{BtfBytes, InputError, Intake, facts_of};
-use crate::btf::{Btf, relocate_distilled};
+use crate::btf::{Btf, BtfError, relocate_distilled};
 use crate::kallsyms::Kallsyms;
 use crate::kconfig::Kconfig;
 use crate::kernel::{Indexed, Kernel, Module};
@@ -107,13 +107,13 @@ impl KernelFiles {
     /// # Errors
     /// [`InputError`] if vmlinux cannot be read or has no BTF.
     pub fn read(intake: &Intake, source: &KernelSource) -> Result<Self, InputError> {
-        let mut this = Self::of_bytes(&source.name, &source.vmlinux, intake.read(&source.vmlinux)?)?;
+        let mut this = Self::of_bytes(intake, &source.name, &source.vmlinux, intake.read(&source.vmlinux)?)?;
         this.read_lists(intake);
         // All in parallel: a distribution has some thousands, each compressed.
         let read = |path: &PathBuf| -> Option<Result<BtfBytes, InputError>> {
             match intake.read(path) {
                 Ok(data) if source.installed && is_elf_without_btf(&data) => None,
-                read => Some(read.and_then(|data| BtfBytes::find(data, path)).map(BtfBytes::alone)),
+                read => Some(read.and_then(|data| BtfBytes::find(intake, data, path))),
             }
         };
         let modules: Vec<_> = source.modules.par_iter().map(read).collect();
@@ -131,23 +131,24 @@ impl KernelFiles {
     ///
     /// # Errors
     /// [`InputError`] if there is no BTF in it.
-    pub fn of_bytes(name: &str, path: &Path, data: Vec<u8>) -> Result<Self, InputError> {
-        let vmlinux = BtfBytes::find(data, path)?;
+    pub fn of_bytes(intake: &Intake, name: &str, path: &Path, data: Vec<u8>) -> Result<Self, InputError> {
+        let mut vmlinux = BtfBytes::find(intake, data, path)?;
+        let kconfig = vmlinux.said.config.take().map(|text| Arc::new(Kconfig::parse(&text)));
         Ok(Self {
             name: name.to_owned(),
             path: path.to_owned(),
             vmlinux,
             modules: Vec::new(),
             kallsyms: None,
-            kconfig: None,
+            kconfig,
             defects: Vec::new(),
         })
     }
 
     /// Adds a module in memory, decompressed. `path` names it. One that cannot be used is noted in `defects`.
     pub fn add_module(&mut self, path: &Path, data: Vec<u8>) {
-        match BtfBytes::find(data, path) {
-            Ok(bytes) => self.add_module_btf(path, bytes.alone()),
+        match BtfBytes::find(&Intake::default(), data, path) {
+            Ok(bytes) => self.add_module_btf(path, bytes),
             Err(error) => self.defects.push(error.of_module()),
         }
     }
@@ -190,22 +191,44 @@ impl KernelFiles {
             }
         };
         let (symbols, traceable, config) = (read(symbols), read(traceable), read(beside("config")));
-        self.kconfig = config.map(|text| Arc::new(Kconfig::parse(&text)));
+        if let Some(text) = config {
+            self.kconfig = Some(Arc::new(Kconfig::parse(&text)));
+        }
         if symbols.is_some() || traceable.is_some() {
             self.kallsyms = Some(Arc::new(Kallsyms::new(symbols.as_deref(), traceable.as_deref())));
         }
     }
 
-    /// What is known of the kernel.
+    /// What is known of the kernel: what its path says, and where that says nothing, what the file itself does.
     pub fn facts(&self) -> Facts {
-        Facts { origin: self.said_origin(), ..facts_of(&self.path) }
+        let mut facts = facts_of(&self.path);
+        facts.origin = self.said_origin();
+        if let Some(encoder) = &self.vmlinux.encoder {
+            facts.source = format!("{} (BTF made by {encoder})", facts.source);
+        }
+        let said = &self.vmlinux.said;
+        let release = said.release.as_deref().unwrap_or_default();
+        let of_release = facts_of(Path::new(release));
+        let machine = said.machine.map(|it| it.name.to_owned()).unwrap_or_default();
+        let architecture = Some(of_release.architecture).filter(|it| !it.is_empty()).unwrap_or(machine);
+        for (fact, said) in [
+            (&mut facts.release, release.to_owned()),
+            (&mut facts.distribution, of_release.distribution),
+            (&mut facts.architecture, architecture),
+            (&mut facts.flavour, of_release.flavour),
+        ] {
+            if fact.is_empty() {
+                *fact = said;
+            }
+        }
+        facts
     }
 
-    /// What path and format of the file say of where the BTF is from: an ELF file is the kernel itself.
+    /// What path and format of the file say of where the BTF is from.
     fn said_origin(&self) -> BtfOrigin {
-        match facts_of(&self.path).origin {
-            BtfOrigin::Unknown if self.vmlinux.pointer_size.is_some() => BtfOrigin::BuiltIn,
-            said => said,
+        match (self.vmlinux.origin, facts_of(&self.path).origin) {
+            (BtfOrigin::External, _) | (_, BtfOrigin::Unknown) => self.vmlinux.origin,
+            (_, said) => said,
         }
     }
 
@@ -217,6 +240,11 @@ impl KernelFiles {
             let relocated = relocate_distilled(bytes.btf(), distilled, &vmlinux)
                 .map_err(|error| InputError::defective_btf(path, &error))?;
             bytes = BtfBytes::from_relocated(relocated, bytes.pointer_size);
+        } else if let (Some(kernel), Some(module)) = (&self.vmlinux.said.release, &bytes.said.release)
+            && kernel != module
+        {
+            let what = format!("it was built for {module}, and the kernel is {kernel}");
+            return Err(InputError::missing_btf(path, &what));
         }
         Ok(ModuleFile { name: module_name(path), path: path.to_owned(), bytes })
     }
@@ -237,7 +265,7 @@ impl KernelFiles {
         kernel.kconfig.clone_from(&self.kconfig);
         let mut defects = Vec::new();
         for module in &self.modules {
-            match Btf::parse_split(module.bytes.btf(), Arc::clone(&kernel.vmlinux.btf)) {
+            match module.parse(&kernel.vmlinux.btf) {
                 Ok(btf) => kernel.modules.push(Module {
                     name: module.name.clone(),
                     indexed: Indexed::new(with_size(btf, module.bytes.pointer_size)),
@@ -257,7 +285,7 @@ impl KernelFiles {
         let vmlinux = Arc::new(with_size(vmlinux, self.vmlinux.pointer_size));
         let (mut modules, mut defects) = (Vec::new(), Vec::new());
         for module in &self.modules {
-            match Btf::parse_split(module.bytes.btf(), Arc::clone(&vmlinux)) {
+            match module.parse(&vmlinux) {
                 Ok(btf) => modules.push(ModuleBtf {
                     name: &module.name,
                     btf: with_size(btf, module.bytes.pointer_size),
@@ -275,6 +303,15 @@ impl KernelFiles {
             Some(base) => Btf::parse_split(self.vmlinux.btf(), Arc::new(Btf::parse(base)?)),
             None => Btf::parse(self.vmlinux.btf()),
         }
+    }
+}
+
+impl ModuleFile {
+    /// Its BTF, if it is of this vmlinux.
+    fn parse<'a>(&'a self, vmlinux: &Arc<Btf<'a>>) -> Result<Btf<'a>, BtfError> {
+        let btf = Btf::parse_split(self.bytes.btf(), Arc::clone(vmlinux))?;
+        btf.check_base()?;
+        Ok(btf)
     }
 }
 

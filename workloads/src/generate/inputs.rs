@@ -139,7 +139,8 @@ pub(super) fn read_kernel(input: &KernelInput) -> Result<Vec<u8>, Error> {
     if !looks_like_kernel(&data) {
         return Err(unusable("is no BTF".to_owned()));
     }
-    let btf = BtfBytes::find(data, &input.path).map_err(|error| unusable(error.to_string()))?;
+    let btf =
+        BtfBytes::find(&Intake::default(), data, &input.path).map_err(|error| unusable(error.to_string()))?;
     Ok(btf.btf().to_vec())
 }
 
