@@ -5,9 +5,13 @@ use std::path::PathBuf;
 
 use btfleet_engine::dialect::Validate;
 use btfleet_engine::fleet::Modules;
+use btfleet_engine::report::Verdict;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use glob::Pattern;
 
+use crate::cache::{CacheArgs, GcArgs};
+use crate::filter::Filter;
 use crate::intake::LimitArgs;
 use crate::loader::LoaderArg;
 use crate::world::WorldArgs;
@@ -24,6 +28,8 @@ pub(crate) struct Cli {
     pub(crate) color: Color,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -32,6 +38,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Verdict for every program on every kernel, with a summary grouped by cause.
     Check(CheckArgs),
+    /// What changed between two runs of 'check --format jsonl'; exits with 1 if something fails that did not.
+    Compare(CompareArgs),
     /// Every CO-RE relocation record on every kernel, with its values and patched instruction.
     Resolve(ResolveArgs),
     /// Write objects relocated for kernels: a file for each distinct content, and which kernels it serves.
@@ -60,6 +68,9 @@ pub(crate) enum Command {
     /// Measurements on your own kernels and objects.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// What took long and was kept for the next time.
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Every code that reports use: what it means, what it does to the load, what to do about it.
     Rules(RulesArgs),
     /// Print a completion script for a shell.
@@ -78,9 +89,13 @@ pub(crate) enum Command {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
-    /// A table to read, or one JSON object per line for programs.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(crate) format: Format,
+    /// What stdout gets: a table to read, or a report.
+    #[arg(long, value_enum, default_value_t = CheckFormat::Table)]
+    pub(crate) format: CheckFormat,
+    /// Also write a report to FILE; its ending says which: .jsonl, .json, .csv, .xml (JUnit), .sarif or .md. May be
+    /// repeated.
+    #[arg(long = "report", value_name = "FILE")]
+    pub(crate) reports: Vec<PathBuf>,
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
     /// RELEASE, without one, of the release that each kernel's name has; 'aya', for programs loaded from
     /// Rust; or 'ebpf-go', from Go.
@@ -98,9 +113,57 @@ pub(crate) struct CheckArgs {
     /// sets, which findings are accepted.
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
+    /// Show what changed since an earlier run, which 'check --format jsonl' or '--report x.jsonl' wrote; only what fails
+    /// and did not then counts for the exit code.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "compare_loaders"])]
+    pub(crate) baseline: Option<PathBuf>,
+    /// Every cause and program in the table, with what is wrong, where, and on which kernels.
+    #[arg(long)]
+    pub(crate) details: bool,
+    /// Show only what fails, or only what is not fine. Counts and exit code are of all.
+    #[arg(long, value_enum)]
+    pub(crate) only: Option<Only>,
+    /// Report only programs whose name this matches; may be repeated.
+    #[arg(long = "program", value_name = "PATTERN")]
+    pub(crate) program: Vec<Pattern>,
     /// Exit with 1 if any autoloaded program has a verdict at least this bad.
     #[arg(long, value_enum, default_value_t = FailOn::Fail)]
     pub(crate) fail_on: FailOn,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The earlier run, in JSON Lines.
+    #[arg(value_name = "A")]
+    pub(crate) before: PathBuf,
+    /// The later run.
+    #[arg(value_name = "B")]
+    pub(crate) after: PathBuf,
+    /// A table to read, or one JSON object per line for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// What counts as a failure: verdicts at least this bad.
+    #[arg(long, value_enum, default_value_t = FailOn::Fail)]
+    pub(crate) fail_on: FailOn,
+}
+
+/// Which verdicts are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Only {
+    /// Those that fail.
+    Failing,
+    /// All but 'ok'.
+    NotOk,
+}
+
+impl Only {
+    /// Whether a verdict is one of them.
+    pub(crate) fn takes(self, verdict: Verdict) -> bool {
+        match self {
+            Self::Failing => verdict >= Verdict::FailAttach,
+            Self::NotOk => verdict > Verdict::Ok,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -250,6 +313,12 @@ pub(crate) enum DumpFormat {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Remove entries, and say which: those last used long ago, or more than is to be kept.
+    Gc(GcArgs),
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Candidate search by several algorithms: time and memory of each, on one thread.
     ///
@@ -315,12 +384,16 @@ pub(crate) struct InputArgs {
     /// BPF objects: files, directories, globs, or @LIST with one per line.
     #[arg(required = true, value_name = "OBJ")]
     pub(crate) objects: Vec<OsString>,
-    /// Kernels: raw BTF, ELF with .BTF, either zstd-compressed; a directory with vmlinux and its
+    /// Kernels: raw BTF, ELF with .BTF, kernel images as docs/kernels.md lists them; a directory with vmlinux and its
     /// modules, or with many kernels; a pack with all its kernels, or PACK:NAME for one of them;
     /// KERNEL,MODULE,... for a kernel with just these modules; 'live' for the running kernel; globs and
     /// @LIST as for objects.
     #[arg(short, long, required = true, num_args = 1.., value_name = "K")]
     pub(crate) kernels: Vec<OsString>,
+    /// Only kernels of which this holds: 'distro=debian and release>=6.1', 'not (flavour=rt or arch=arm64)'. Fields
+    /// are name, release, distro, arch, flavour and btf.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) filter: Option<Filter>,
     /// What modules count for when vmlinux lacks a type.
     #[arg(long, value_enum, default_value_t = ModulesArg::Each)]
     pub(crate) modules: ModulesArg,
@@ -500,6 +573,25 @@ pub(crate) enum Format {
     Table,
     /// For programs; the last line has "t":"end".
     Jsonl,
+}
+
+/// What 'check' writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// For people.
+    Table,
+    /// A row a line; the last has "t":"end".
+    Jsonl,
+    /// The same rows as one document.
+    Json,
+    /// A line for each finding.
+    Csv,
+    /// JUnit's XML: a test case for each program on each kernel.
+    Junit,
+    /// SARIF 2.1.0: a result for each cause, with source lines.
+    Sarif,
+    /// A summary for the page of a CI job.
+    Markdown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -27,7 +27,7 @@ pub(crate) fn dump(args: &BtfDumpArgs) -> Result<Exit, Failure> {
     } else {
         Files::read(&batch, intake::get(), &objects, &[], Vec::new())
     };
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, None)?;
     let complete = inputs.complete();
     let one = |count: usize, what: &str| match count {
         1 => Ok(()),

@@ -16,7 +16,7 @@ const OBJECTS_SHOWN: usize = 30;
 pub(crate) fn run(args: &ClassesArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = load::read(&args.inputs, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let run = Run::new(&batch, &inputs.distinct, &inputs.kernels, &loaders, args.inputs.modules.into());
     let mut partition = classes(&batch, &run, &inputs.distinct);

@@ -11,7 +11,7 @@ use btfleet_engine::object::Object;
 use btfleet_engine::report::{self, Finding, ProgramVerdict, Verdict, World};
 use serde::Serialize;
 
-use crate::args::{CheckArgs, FailOn, Format};
+use crate::args::{CheckArgs, CheckFormat, FailOn};
 use crate::load::Inputs;
 use crate::loader::{LoaderArg, release_in_name};
 use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural};
@@ -88,8 +88,9 @@ pub(crate) fn run(
     let models: Vec<&str> = loaders.iter().map(|(_, it)| it.models()).collect();
     let mut out = Output::new();
     match args.format {
-        Format::Jsonl => write_rows(&mut out, inputs, &by_object, &models)?,
-        Format::Table => print(&mut out, inputs, &by_object, &models)?,
+        CheckFormat::Jsonl => write_rows(&mut out, inputs, &by_object, &models)?,
+        CheckFormat::Table => print(&mut out, inputs, &by_object, &models)?,
+        _ => return Err(Failure::Usage("--compare-loaders has the formats table and jsonl".into())),
     }
     out.finish()?;
     let counts = |(object, it): (usize, &Difference)| {

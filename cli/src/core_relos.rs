@@ -45,10 +45,15 @@ pub(crate) struct ReferenceRow {
 
 pub(crate) fn run(args: &CoreRelosArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(0).map_err(Failure::System)?;
-    let input_args =
-        InputArgs { objects: args.objects.clone(), kernels: Vec::new(), modules: ModulesArg::Each, jobs: 0 };
+    let input_args = InputArgs {
+        objects: args.objects.clone(),
+        kernels: Vec::new(),
+        modules: ModulesArg::Each,
+        jobs: 0,
+        filter: None,
+    };
     let files = load::read(&input_args, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, None)?;
     let mut out = match args.format {
         CoreRelosFormat::Json => Output::new(),
         CoreRelosFormat::Bin => Output::binary(),

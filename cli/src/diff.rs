@@ -19,9 +19,10 @@ pub(crate) fn run(args: &DiffArgs) -> Result<Exit, Failure> {
         kernels: vec![args.old.clone(), args.new.clone()],
         modules: ModulesArg::Each,
         jobs: 0,
+        filter: None,
     };
     let files = load::read(&input_args, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, None)?;
     let [old, new] = inputs.kernels.as_slice() else {
         if inputs.complete() {
             let count = plural(inputs.kernels.len(), "kernel");

@@ -60,9 +60,10 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         kernels: vec![args.kernel.clone()],
         modules: args.modules,
         jobs: 1,
+        filter: None,
     };
     let files = load::read(&input_args, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, None)?;
     if args.validating.validate == ValidateArg::Off {
         let why = "explain says what a loader makes of a record, so --validate cannot be off";
         return Err(Failure::Usage(why.into()));

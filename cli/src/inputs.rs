@@ -412,12 +412,11 @@ fn walk(dir: &Path, errors: &mut Vec<InputError>) -> Vec<PathBuf> {
     let mut pending = vec![dir.to_owned()];
     let max = intake::get().limits.members;
     while let Some(next) = pending.pop() {
-        if files.len() as u64 > max {
-            errors.push(InputError::over_limit(dir, OverLimit::Members(max)));
-            files.clear();
-            break;
-        }
         for entry in entries_of(&next, errors) {
+            if files.len() as u64 == max {
+                errors.push(InputError::over_limit(dir, OverLimit::Members(max)));
+                return Vec::new();
+            }
             let path = entry.path();
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => pending.push(path),

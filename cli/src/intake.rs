@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use btfleet_engine::ingest::{Intake, Limits};
 use clap::Args;
 
+use crate::pahole::Pahole;
+
 /// What inputs may take. Real ones stay far below.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Limits on inputs")]
@@ -33,7 +35,7 @@ pub(crate) fn set(limits: &LimitArgs) {
         members: limits.max_members,
         nesting: limits.max_nesting,
     };
-    INTAKE.get_or_init(|| Intake { limits });
+    INTAKE.get_or_init(|| Intake { limits, encode: Some(&Pahole) });
 }
 
 /// How inputs are taken in.

@@ -66,9 +66,10 @@ pub(crate) fn run(args: &LiveArgs) -> Result<Exit, Failure> {
         kernels: vec!["live".into()],
         modules: ModulesArg::All,
         jobs: 1,
+        filter: None,
     };
     let files = load::read(&input_args, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, None)?;
     let Some(release) = release_in_name("live") else {
         return Err(Failure::Usage("the running kernel does not say its release".into()));
     };

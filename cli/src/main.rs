@@ -1,8 +1,10 @@
 //! `btfleet`: the command line. What was typed is in `args`, what it means in the other modules.
 
 mod args;
+mod baseline;
 mod bench;
 mod btf;
+mod cache;
 mod check;
 mod classes;
 mod compare;
@@ -11,6 +13,7 @@ mod core_relos;
 mod diff;
 mod docs;
 mod explain;
+mod filter;
 mod inputs;
 mod inspect;
 mod intake;
@@ -24,6 +27,7 @@ mod outdir;
 mod output;
 mod outtree;
 mod pack;
+mod pahole;
 mod patches;
 mod payloads;
 mod project;
@@ -38,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{BenchCommand, BtfCommand, Cli, Command};
+use crate::args::{BenchCommand, BtfCommand, CacheCommand, Cli, Command};
 use crate::output::{Exit, Failure};
 
 #[global_allocator]
@@ -48,9 +52,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.color.write_global();
     intake::set(&cli.limits);
+    cache::set(&cli.cache);
     // A panic is a bug of ours; its message is on stderr already, and scripts can tell it from a finding.
     let result = std::panic::catch_unwind(|| match &cli.command {
         Command::Check(args) => check::run(args),
+        Command::Compare(args) => baseline::compare(args),
         Command::Resolve(args) => resolve::run(args),
         Command::Relocate(args) => relocate::run(args),
         Command::VerifyManifest(args) => verify_manifest::run(args),
@@ -62,6 +68,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(args),
         Command::Pack(args) => pack::run(&args.command),
         Command::Bench(BenchCommand::Matchers(args)) => bench::matchers(args),
+        Command::Cache(CacheCommand::Gc(args)) => cache::collect(args),
         Command::Rules(args) => rules::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Btf(BtfCommand::Dump(args)) => btf::dump(args),

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 
-use btfleet_engine::batch::{Batch, Questions};
+use btfleet_engine::batch::{AskedOfRoot, Batch, Questions};
 use btfleet_engine::depend::{Need, needs};
 use btfleet_engine::dialect::{Loader, Rules};
-use btfleet_engine::embed::Loaders;
+use btfleet_engine::embed::{Files, KernelInput};
 use btfleet_engine::format::Endian;
+use btfleet_engine::ingest::InputError;
 use btfleet_engine::kernel::Kernel;
-use btfleet_engine::minimal::{Minimal, minimal};
+use btfleet_engine::minimal::{Minimal, minimals};
 use btfleet_engine::object::Object;
 use serde::Serialize;
 use serde_json::Value;
@@ -22,8 +23,8 @@ use crate::load::{self, Inputs};
 use crate::loader::loaders;
 use crate::manifest::InputEntry;
 use crate::output::{BAD, DIM, Exit, Failure, Output, message, paint, plural};
-use crate::outtree;
 use crate::rows::hex;
+use crate::{intake, outtree};
 
 /// What the manifest says it is.
 const KIND: &str = "min-btf-manifest";
@@ -72,40 +73,55 @@ struct FileEntry {
     bytes: usize,
 }
 
+/// What came of one of the kernel inputs.
+struct Reduced {
+    kernels: Vec<ReducedKernel>,
+    defects: Vec<InputError>,
+    is_pack: bool,
+}
+
+struct ReducedKernel {
+    name: String,
+    /// Names of its modules.
+    modules: Vec<String>,
+    /// What is kept of it, or why nothing is.
+    minimal: Result<Minimal, String>,
+}
+
 pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
-    let files = load::read(&args.inputs, &batch)?;
-    let inputs = load::parse(&files, &batch);
-    let loaders = loaders(args.loader, &inputs.kernel_names)?;
-    let minimals = minimals(&batch, &inputs, &loaders, args.with_symbols);
-    inputs.check_packs()?;
+    let mut found = load::find(&args.inputs)?;
+    let sources = std::mem::take(&mut found.kernels);
+    let files = found.read(&batch, &[])?;
+    let inputs = load::parse(&files, &batch, None)?;
+    let asked = Asked { objects: &inputs.distinct, with_symbols: args.with_symbols, known: Mutex::default() };
+    // Kernels are not held together: memory that was used by one is there for the next, and they may be many.
+    let reduced = batch.map(&sources, |input| reduced(&batch, input, args, &asked));
+    let reduced: Vec<Reduced> = reduced.into_iter().collect::<Result<_, _>>()?;
+    if args.inputs.filter.is_some() && reduced.iter().all(|it| it.kernels.is_empty() && it.defects.is_empty())
+    {
+        return Err(Failure::Usage("the condition of --where holds for none of the kernels".into()));
+    }
+    let defects: Vec<&InputError> = reduced.iter().flat_map(|it| &it.defects).collect();
+    defects.iter().for_each(|it| message(&format!("btfleet: {it}")));
     let mut tree = Tree { zstd: args.zstd, files: BTreeMap::new() };
     let mut kernels = Vec::new();
-    let places = places(&args.inputs.kernels, &inputs);
-    let all = inputs.kernel_names.iter().zip(&inputs.kernels).zip(&places);
-    for (((&name, kernel), place), minimal) in all.zip(&minimals) {
-        kernels.push(match minimal {
-            Ok(minimal) => tree.add(place, name, kernel, minimal)?,
-            Err(error) => {
-                message(&format!("btfleet: {name}: {error}"));
-                KernelEntry { kernel: name, vmlinux: None, modules: Vec::new(), message: Some(error.clone()) }
-            }
-        });
+    let places = places(&args.inputs.kernels, &reduced);
+    for (kernel, place) in reduced.iter().flat_map(|it| &it.kernels).zip(&places) {
+        kernels.push(tree.add(place, kernel)?);
     }
-    let complete = inputs.complete() && minimals.iter().all(Result::is_ok);
+    let names: Vec<&str> = kernels.iter().map(|it| it.kernel).collect();
+    let loaders = loaders(args.loader, &names)?;
+    let complete = inputs.complete() && defects.is_empty() && kernels.iter().all(|it| it.message.is_none());
+    let of_objects = inputs.object_defects.iter().map(|(_, defect)| defect);
     let manifest = Manifest {
         v: 1,
         t: KIND,
         models: loaders.models(),
         complete,
-        objects: objects(&inputs),
+        objects: objects(&batch, &inputs),
         kernels,
-        inputs: inputs
-            .defects
-            .iter()
-            .chain(inputs.object_defects.iter().map(|(_, defect)| defect))
-            .map(InputEntry::new)
-            .collect(),
+        inputs: inputs.defects.iter().chain(defects).chain(of_objects).map(InputEntry::new).collect(),
     };
     // Strings and numbers into memory: there is nothing that could fail.
     let mut json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
@@ -115,58 +131,98 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     Ok(if complete { Exit::Fine } else { Exit::NotJudged })
 }
 
-/// What is kept of every kernel, or why it is not.
-fn minimals(
-    batch: &Batch,
-    inputs: &Inputs<'_>,
-    loaders: &Loaders,
+/// What some objects ask, by the rules and the byte order of a kernel.
+struct Asked<'a> {
+    objects: &'a [Object<'a>],
     with_symbols: bool,
-) -> Vec<Result<Minimal, String>> {
-    // Kernels that are asked the same, by the same rules.
-    let mut groups: Vec<(Loader, Rules, Endian)> = Vec::new();
-    let group_of: Vec<usize> = (0..)
-        .zip(&inputs.kernels)
-        .map(|(number, kernel)| {
-            let (loader, btf) = (loaders.of(number), &kernel.vmlinux.btf);
-            let group = (loader, Rules::of(loader, btf.pointer_size()), btf.endian());
-            groups.iter().position(|it| *it == group).unwrap_or_else(|| {
-                groups.push(group);
-                groups.len() - 1
-            })
-        })
-        .collect();
-    let read: Vec<_> =
-        groups.iter().map(|(_, rules, _)| Questions::new(batch, &inputs.distinct, rules)).collect();
-    let asked: Vec<_> = groups
-        .iter()
-        .zip(&read)
-        .map(|((loader, _, endian), questions)| {
-            let needs =
-                if with_symbols { distinct_needs(batch, &inputs.distinct, *endian) } else { Vec::new() };
-            (*loader, questions.distinct(batch, *endian), needs)
-        })
-        .collect();
-    let kernels: Vec<_> = inputs.kernels.iter().zip(group_of).collect();
-    batch.map(&kernels, |(kernel, group)| {
-        let (loader, questions, needs) = asked.get(*group).ok_or("it was not asked anything")?;
-        match loader.unsupported() {
-            Some(why) => Err(why.to_owned()),
-            None => minimal(kernel, *loader, questions, needs).map_err(|error| error.to_string()),
+    known: Mutex<Vec<(Rules, Endian, &'a Needed<'a>)>>,
+}
+
+struct Needed<'a> {
+    questions: Vec<AskedOfRoot<'a, 'a>>,
+    needs: Vec<Need<'a>>,
+}
+
+impl<'a> Asked<'a> {
+    /// The first kernel that needs it finds it out; those that want the same wait for it.
+    fn by(&self, rules: Rules, endian: Endian) -> &'a Needed<'a> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, _, needed)) = known.iter().find(|it| (it.0, it.1) == (rules, endian)) {
+            return needed;
         }
+        // It lasts as long as the process, as the objects do.
+        let questions: &'a Questions<'a, 'a> =
+            Box::leak(Box::new(Questions::new(&Batch::SEQUENTIAL, self.objects, &rules)));
+        let needs = if self.with_symbols { distinct_needs(self.objects, endian) } else { Vec::new() };
+        let needed = Box::leak(Box::new(Needed { questions: questions.distinct(endian), needs }));
+        known.push((rules, endian, needed));
+        needed
+    }
+}
+
+/// Reads one of the kernel inputs and reduces what is in it.
+fn reduced(
+    batch: &Batch,
+    input: &KernelInput,
+    args: &MinBtfArgs,
+    asked: &Asked<'_>,
+) -> Result<Reduced, Failure> {
+    let kernels = std::slice::from_ref(input);
+    let files = Files::read(&Batch::SEQUENTIAL, intake::get(), &[], kernels, Vec::new());
+    let mut inputs = files.parse(&Batch::SEQUENTIAL);
+    if let Some(filter) = &args.inputs.filter {
+        inputs.retain_kernels(|name, facts| filter.holds(name, facts));
+    }
+    let inputs = inputs;
+    let loaders = loaders(args.loader, &inputs.kernel_names)?;
+    // Kernels that are asked the same, by the same rules.
+    let mut groups: Vec<(Loader, Rules, Endian, Vec<usize>)> = Vec::new();
+    for (number, kernel) in inputs.kernels.iter().enumerate() {
+        let (loader, btf) = (loaders.of(number), &kernel.vmlinux.btf);
+        let (rules, endian) = (Rules::of(loader, btf.pointer_size()), btf.endian());
+        match groups.iter_mut().find(|it| (it.0, it.1, it.2) == (loader, rules, endian)) {
+            Some(group) => group.3.push(number),
+            None => groups.push((loader, rules, endian, vec![number])),
+        }
+    }
+    let mut minimals_of: BTreeMap<usize, Result<Minimal, String>> = BTreeMap::new();
+    for (loader, rules, endian, numbers) in groups {
+        if let Some(why) = loader.unsupported() {
+            minimals_of.extend(numbers.into_iter().map(|it| (it, Err(why.to_owned()))));
+            continue;
+        }
+        let kernels: Vec<&Kernel<'_>> = numbers.iter().filter_map(|it| inputs.kernels.get(*it)).collect();
+        let Needed { questions, needs } = asked.by(rules, endian);
+        let found = minimals(batch, &kernels, loader, questions, needs);
+        let found = found.into_iter().map(|it| it.map_err(|error| error.to_string()));
+        minimals_of.extend(numbers.into_iter().zip(found));
+    }
+    inputs.check_packs()?;
+    let kernels = inputs.kernel_names.iter().zip(&inputs.kernels).zip(minimals_of.into_values());
+    let kernels = kernels.map(|((name, kernel), minimal)| ReducedKernel {
+        name: (*name).to_owned(),
+        modules: kernel.modules.iter().map(|it| it.name.clone()).collect(),
+        minimal,
+    });
+    Ok(Reduced {
+        kernels: kernels.collect(),
+        is_pack: matches!(input, KernelInput::Pack(..)),
+        defects: inputs.defects,
     })
 }
 
 /// The distinct needs of those of `objects` that are of byte order `endian`.
-fn distinct_needs<'a>(batch: &Batch, objects: &[Object<'a>], endian: Endian) -> Vec<Need<'a>> {
-    let of_object = batch.map(objects, |it| if it.endian() == endian { needs(it) } else { Vec::new() });
+fn distinct_needs<'a>(objects: &[Object<'a>], endian: Endian) -> Vec<Need<'a>> {
     let mut seen = HashSet::new();
-    let all = of_object.into_iter().flatten().map(|it| it.need);
-    all.filter(|it| seen.insert(it.clone())).collect()
+    let of_order = objects.iter().filter(|it| it.endian() == endian);
+    of_order.flat_map(needs).map(|it| it.need).filter(|it| seen.insert(it.clone())).collect()
 }
 
-fn objects<'a>(inputs: &'a Inputs<'_>) -> Vec<ObjectEntry<'a>> {
+fn objects<'a>(batch: &Batch, inputs: &'a Inputs<'_>) -> Vec<ObjectEntry<'a>> {
+    let digests = batch.map(&inputs.distinct, |it| hex(&Sha256::digest(it.file())));
     let objects = inputs.objects.iter();
-    objects.map(|it| ObjectEntry { path: &it.name, sha256: hex(&Sha256::digest(it.data)) }).collect()
+    let digest = |it: usize| digests.get(it).cloned().unwrap_or_default();
+    objects.map(|it| ObjectEntry { path: &it.name, sha256: digest(it.distinct) }).collect()
 }
 
 /// Files that are to be written, by their paths.
@@ -176,26 +232,29 @@ struct Tree {
 }
 
 impl Tree {
-    fn add<'a>(
-        &mut self,
-        place: &str,
-        name: &'a str,
-        kernel: &'a Kernel<'_>,
-        minimal: &Minimal,
-    ) -> Result<KernelEntry<'a>, Failure> {
+    fn add<'a>(&mut self, place: &str, kernel: &'a ReducedKernel) -> Result<KernelEntry<'a>, Failure> {
+        let mut entry =
+            KernelEntry { kernel: &kernel.name, vmlinux: None, modules: Vec::new(), message: None };
+        let minimal = match &kernel.minimal {
+            Ok(minimal) => minimal,
+            Err(why) => {
+                message(&format!("btfleet: {}: {why}", kernel.name));
+                entry.message = Some(why.clone());
+                return Ok(entry);
+            }
+        };
         let ending = if self.zstd { ".zst" } else { "" };
         if kernel.modules.is_empty() {
-            let vmlinux = Some(self.file(format!("{place}.btf{ending}"), &minimal.vmlinux)?);
-            return Ok(KernelEntry { kernel: name, vmlinux, modules: Vec::new(), message: None });
+            entry.vmlinux = Some(self.file(format!("{place}.btf{ending}"), &minimal.vmlinux)?);
+            return Ok(entry);
         }
-        let vmlinux = Some(self.file(format!("{place}/vmlinux"), &minimal.vmlinux)?);
-        let modules = minimal.modules.iter().filter_map(|(number, btf)| {
-            let module = kernel.modules.get(*number)?.name.as_str();
-            let file = self.file(format!("{place}/{module}.btf{ending}"), btf);
-            Some(file.map(|file| ModuleEntry { module, file }))
-        });
-        let modules = modules.collect::<Result<_, _>>()?;
-        Ok(KernelEntry { kernel: name, vmlinux, modules, message: None })
+        entry.vmlinux = Some(self.file(format!("{place}/vmlinux"), &minimal.vmlinux)?);
+        for (number, btf) in &minimal.modules {
+            let Some(module) = kernel.modules.get(*number) else { continue };
+            let file = self.file(format!("{place}/{module}.btf{ending}"), btf)?;
+            entry.modules.push(ModuleEntry { module, file });
+        }
+        Ok(entry)
     }
 
     fn file(&mut self, file: String, btf: &[u8]) -> Result<FileEntry, Failure> {
@@ -217,40 +276,37 @@ impl Tree {
 
 /// Where kernels go, without an ending: each to its path below the directory that was given, else to its name. Those of
 /// a pack go to the paths that they were added under, as far as these differ.
-fn places(args: &[OsString], inputs: &Inputs<'_>) -> Vec<String> {
-    let named = || inputs.kernel_names.iter().zip(&inputs.kernels);
-    let own = |name: &str, kernel: &Kernel<'_>| {
+fn places(args: &[OsString], reduced: &[Reduced]) -> Vec<String> {
+    let own = |kernel: &ReducedKernel| match kernel.name.split_once(',') {
         // A kernel with modules that were given one by one.
-        match name.split_once(',') {
-            Some((own, _)) if !kernel.modules.is_empty() && !Path::new(name).exists() => PathBuf::from(own),
-            _ => PathBuf::from(name),
+        Some((own, _)) if !kernel.modules.is_empty() && !Path::new(&kernel.name).exists() => {
+            PathBuf::from(own)
         }
+        _ => PathBuf::from(&kernel.name),
     };
-    let pack = |kernel: &Kernel<'_>| kernel.packed.as_ref().map(|it| Arc::as_ptr(&it.source).cast::<()>());
-    let mut shared: Vec<(_, PathBuf)> = Vec::new();
-    for (name, kernel) in named() {
-        let (Some(pack), path) = (pack(kernel), own(name, kernel)) else { continue };
-        match shared.iter_mut().find(|it| it.0 == pack) {
-            Some((_, shared)) => {
-                let common = shared.components().zip(path.components()).take_while(|(a, b)| a == b);
-                *shared = common.map(|it| it.0).collect();
-            }
-            None => shared.push((pack, path.parent().map(Path::to_owned).unwrap_or_default())),
-        }
-    }
-    let place = |(name, kernel): (&&str, &Kernel<'_>)| {
-        let path = own(name, kernel);
-        let of_pack = pack(kernel).and_then(|pack| shared.iter().find(|it| it.0 == pack)).map(|it| &*it.1);
-        let dirs = of_pack.map_or_else(|| args.iter().map(Path::new).collect(), |it| vec![it]);
-        let below = |dir: &&Path| path.strip_prefix(dir).ok().filter(|it| it.components().count() > 0);
-        let below = dirs.iter().filter_map(below).min_by_key(|it| it.components().count());
-        let place = below.or_else(|| path.file_name().map(Path::new)).unwrap_or(Path::new("kernel"));
-        let names = place.components().filter(|it| matches!(it, Component::Normal(_)));
-        let place = names.collect::<PathBuf>().to_string_lossy().into_owned();
-        let place = place.strip_suffix(".zst").unwrap_or(&place);
-        place.strip_suffix(".btf").unwrap_or(place).to_owned()
+    let given: Vec<&Path> = args.iter().map(Path::new).collect();
+    let of_input = |input: &Reduced| -> Vec<String> {
+        let paths: Vec<PathBuf> = input.kernels.iter().map(own).collect();
+        let shared = paths.iter().map(|it| it.parent().unwrap_or(it).to_owned()).reduce(|a, b| {
+            let common = a.components().zip(b.components()).take_while(|(a, b)| a == b);
+            common.map(|it| it.0).collect()
+        });
+        let shared = shared.unwrap_or_default();
+        let dirs = if input.is_pack { vec![shared.as_path()] } else { given.clone() };
+        paths.iter().map(|path| place(path, &dirs)).collect()
     };
-    named().map(place).collect()
+    reduced.iter().flat_map(of_input).collect()
+}
+
+/// A path below the nearest of some directories, without an ending; its name if it is below none.
+fn place(path: &Path, dirs: &[&Path]) -> String {
+    let below = |dir: &&Path| path.strip_prefix(dir).ok().filter(|it| it.components().count() > 0);
+    let below = dirs.iter().filter_map(below).min_by_key(|it| it.components().count());
+    let place = below.or_else(|| path.file_name().map(Path::new)).unwrap_or(Path::new("kernel"));
+    let names = place.components().filter(|it| matches!(it, Component::Normal(_)));
+    let place = names.collect::<PathBuf>().to_string_lossy().into_owned();
+    let place = place.strip_suffix(".zst").unwrap_or(&place);
+    place.strip_suffix(".btf").unwrap_or(place).to_owned()
 }
 
 /// Files that a manifest of ours names; `None` if it is not ours.

@@ -64,7 +64,7 @@ pub(crate) fn images(dir: &Path, walked: bool, found: &mut Found<ObjectInput>) {
     let limits = Limits { expanded: JSON_MAX, ..intake::get().limits };
     let mut layout = Layout {
         dir,
-        intake: Intake { limits },
+        intake: Intake { limits, ..Intake::default() },
         images: Vec::new(),
         seen: BTreeSet::new(),
         errors: Vec::new(),

@@ -77,11 +77,8 @@ impl OutDir {
 
     /// Writes a file under a temporary name. It is gone when the result is dropped.
     pub(crate) fn stage(&self, bytes: &[u8]) -> Result<TempPath, Failure> {
-        // As for any other new file: what the umask leaves.
-        let mode = fs::Permissions::from_mode(0o666);
         let write = || {
-            let mut file =
-                tempfile::Builder::new().prefix(".btfleet-").permissions(mode).tempfile_in(&self.path)?;
+            let mut file = staging_file(&self.path)?;
             file.write_all(bytes)?;
             Ok(file.into_temp_path())
         };
@@ -164,4 +161,10 @@ fn files_of_manifest(manifest: &[u8]) -> Option<BTreeMap<String, String>> {
 
 fn failure(path: &Path, error: &io::Error) -> Failure {
     Failure::System(format!("{}: {error}", path.display()))
+}
+
+/// A file that gets its name once it is whole. It may be read by whom any other new file may: what the umask leaves.
+pub(crate) fn staging_file(dir: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mode = fs::Permissions::from_mode(0o666);
+    tempfile::Builder::new().prefix(".btfleet-").permissions(mode).tempfile_in(dir)
 }

@@ -1,5 +1,6 @@
 //! The only module that writes: data to stdout, messages and progress to stderr.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -88,7 +89,7 @@ impl Output {
     }
 
     pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.0, "{line}")?)
+        Ok(writeln!(self.0, "{}", tamed(line))?)
     }
 
     /// Hands over what there is so far, for a run that takes minutes.
@@ -104,7 +105,7 @@ impl Output {
 
 /// One line to stderr. If stderr is closed there is nobody to tell.
 pub(crate) fn message(line: &str) {
-    let _ = writeln!(anstream::stderr(), "{line}");
+    let _ = writeln!(anstream::stderr(), "{}", tamed(line));
 }
 
 /// A progress bar over `len` objects, on a terminal only.
@@ -127,6 +128,20 @@ pub(crate) fn progress_of(len: usize, steps: &str) -> ProgressBar {
     bar
 }
 
+/// What something that takes long is doing, on a terminal only.
+pub(crate) fn spinner(what: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    if io::stderr().is_terminal() {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
+    bar
+}
+
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
@@ -141,4 +156,60 @@ pub(crate) fn paint(style: Style, text: &str) -> String {
 /// A count with its noun.
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Characters of a line: as wide as the terminal, or what fits most of them.
+pub(crate) fn width() -> usize {
+    const ELSEWHERE: usize = 110;
+    let of_terminal = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+    of_terminal.unwrap_or(ELSEWHERE).clamp(20, 240)
+}
+
+/// `word` as a shell takes it for one word.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "_-+=:,./@%".contains(it);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+/// A line without what would make a terminal do something: control characters are shown by their numbers, but for the
+/// colours of this module.
+fn tamed(line: &str) -> Cow<'_, str> {
+    if !line.contains(|it: char| it.is_control()) {
+        return Cow::Borrowed(line);
+    }
+    let colours =
+        [BAD, WARN, GOOD, DIM, HEAD].map(|it| [it.render().to_string(), it.render_reset().to_string()]);
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(next) = rest.chars().next() {
+        let colour = colours.iter().flatten().find(|it| !it.is_empty() && rest.starts_with(it.as_str()));
+        let len = colour.map_or(next.len_utf8(), String::len);
+        let (taken, after) = rest.split_at(len);
+        match next {
+            // Lines of help and of tables that are printed at once.
+            '\n' | '\t' => out.push(next),
+            _ if colour.is_none() && next.is_control() => out.extend(next.escape_default()),
+            _ => out.push_str(taken),
+        }
+        rest = after;
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that names cannot steer a terminal, and that colours stay.
+    #[test]
+    fn control_characters_are_shown() {
+        let line = format!("{} \u{1b}[2J\u{7}\u{9b}1m {}", paint(BAD, "x\u{1b}[8my"), "é");
+        let tame = tamed(&line);
+        assert_eq!(tame, format!("{} \\u{{1b}}[2J\\u{{7}}\\u{{9b}}1m é", paint(BAD, "x\\u{1b}[8my")));
+        assert_eq!(quoted("a b'c"), "'a b'\\''c'");
+        assert_eq!(quoted("6.12+deb13/x.btf"), "6.12+deb13/x.btf");
+    }
 }

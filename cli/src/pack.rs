@@ -4,7 +4,7 @@ use std::path::Path;
 
 use btfleet_engine::batch::Batch;
 use btfleet_engine::embed::KernelInput;
-use btfleet_engine::ingest::KernelFiles;
+use btfleet_engine::ingest::{InputError, KernelFiles, ParsedFiles};
 use btfleet_engine::pack::{
     self, Added, BtfOrigin, Builder, Facts, KernelEntry, NewKernel, NewModule, Pack, PackError, PackFile,
     Written,
@@ -17,7 +17,7 @@ use crate::rows::{hex, push_line};
 use crate::{inputs, intake};
 
 /// Kernels that are in memory at once, for each thread.
-const KERNELS_PER_THREAD: usize = 4;
+const KERNELS_PER_THREAD: usize = 2;
 
 pub(crate) fn run(command: &PackCommand) -> Result<Exit, Failure> {
     match command {
@@ -55,7 +55,7 @@ fn summary(what: &str, written: Written) -> Result<Exit, Failure> {
 }
 
 /// Bytes for people.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{bytes} bytes"),
         10_000..10_000_000 => format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100),
@@ -121,7 +121,7 @@ fn add(args: &PackAddArgs) -> Result<Exit, Failure> {
     Ok(if counts.failed == 0 { Exit::Fine } else { Exit::NotJudged })
 }
 
-/// Reads and parses some kernels at a time in parallel, and adds them in order.
+/// Adds kernels in order, while the next ones are read and parsed in parallel.
 fn add_all(
     args: &PackAddArgs,
     batch: &Batch,
@@ -129,59 +129,72 @@ fn add_all(
     builder: &mut Builder<'_>,
     counts: &mut Counts,
 ) -> Result<(), Stopped> {
-    let bar = progress_of(sources.len(), "kernels");
-    for sources in sources.chunks(batch.threads() * KERNELS_PER_THREAD) {
-        let files = batch.map(sources, |it| it.read_files(intake::get()).unwrap_or_default());
-        bar.inc(sources.len() as u64);
-        let files: Vec<_> = files.into_iter().flatten().collect();
-        let parsed = batch.map(&files, |files| match files {
-            Ok(files) => files.parse_btf().map(|(btf, defects)| (files, btf, defects)),
-            Err(error) => Err(error.clone()),
-        });
-        if let (Some(name), true) = (&args.name, files.len() > 1) {
-            message(&format!("btfleet: {name}: --name is for one kernel, there are {}", files.len()));
-            counts.failed += files.len();
-            continue;
+    let bar = progress_of(sources.len(), "inputs");
+    let read = |number: usize| -> Vec<Result<ParsedFiles, InputError>> {
+        let files = sources.get(number).and_then(|it| it.read_files(intake::get())).unwrap_or_default();
+        files.into_iter().map(|it| it.and_then(ParsedFiles::parse)).collect()
+    };
+    let mut stopped = None;
+    batch.for_each_few(KERNELS_PER_THREAD * batch.threads(), sources.len(), read, |_, kernels| {
+        bar.inc(1);
+        if let (Some(name), true) = (&args.name, kernels.len() > 1) {
+            message(&format!("btfleet: {name}: --name is for one kernel, there are {}", kernels.len()));
+            counts.failed += kernels.len();
+            return true;
         }
-        for parsed in parsed {
-            let (files, btf, defects) = match parsed {
-                Ok(parsed) => parsed,
+        for kernel in kernels {
+            let added = match &kernel {
+                Ok(kernel) => add_one(args, kernel, builder, counts),
                 Err(error) => {
                     message(&format!("btfleet: {error}"));
                     counts.failed += 1;
                     continue;
                 }
             };
-            let defects: Vec<_> = files.defects.iter().chain(&defects).collect();
-            for defect in &defects {
-                message(&format!("btfleet: {defect}"));
-            }
-            counts.failed += usize::from(!defects.is_empty());
-            let name = args.name.as_deref().unwrap_or(&files.name);
-            let modules =
-                btf.modules.iter().map(|it| NewModule { name: it.name, btf: &it.btf, bytes: it.bytes });
-            let added = builder.add(&NewKernel {
-                name,
-                facts: &facts(args, files),
-                vmlinux: &btf.vmlinux,
-                vmlinux_bytes: btf.vmlinux_bytes,
-                modules: modules.collect(),
-            })?;
-            match added {
-                Added::New => counts.new += 1,
-                Added::Known => counts.known += 1,
-                Added::AliasOf(first) => {
-                    message(&format!("{name}: the same as {first}"));
-                    counts.aliases += 1;
-                }
-                Added::Refused(refusal) => {
-                    message(&format!("btfleet: {name}: not added: {refusal}"));
-                    counts.failed += 1;
-                }
+            if let Err(error) = added {
+                stopped = Some(error);
+                return false;
             }
         }
-    }
+        true
+    });
     bar.finish_and_clear();
+    stopped.map_or(Ok(()), Err)
+}
+
+fn add_one(
+    args: &PackAddArgs,
+    kernel: &ParsedFiles,
+    builder: &mut Builder<'_>,
+    counts: &mut Counts,
+) -> Result<(), Stopped> {
+    let (files, (btf, defects)) = (kernel.borrow_owner(), kernel.borrow_dependent());
+    let defects: Vec<_> = files.defects.iter().chain(defects).collect();
+    for defect in &defects {
+        message(&format!("btfleet: {defect}"));
+    }
+    counts.failed += usize::from(!defects.is_empty());
+    let name = args.name.as_deref().unwrap_or(&files.name);
+    let modules = btf.modules.iter().map(|it| NewModule { name: it.name, btf: &it.btf, bytes: it.bytes });
+    let added = builder.add(&NewKernel {
+        name,
+        facts: &facts(args, files),
+        vmlinux: &btf.vmlinux,
+        vmlinux_bytes: btf.vmlinux_bytes,
+        modules: modules.collect(),
+    })?;
+    match added {
+        Added::New => counts.new += 1,
+        Added::Known => counts.known += 1,
+        Added::AliasOf(first) => {
+            message(&format!("{name}: the same as {first}"));
+            counts.aliases += 1;
+        }
+        Added::Refused(refusal) => {
+            message(&format!("btfleet: {name}: not added: {refusal}"));
+            counts.failed += 1;
+        }
+    }
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &RelocateArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let dir = OutDir::open(&args.output, args.force)?;
     let files = load::read(&args.inputs, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
     let run = Run::validating(&batch, &inputs.distinct, &inputs.kernels, &loaders, modules, validate);

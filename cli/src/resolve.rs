@@ -31,7 +31,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     };
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let files = load::read(&args.inputs, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     let loaders = loaders(args.loader, &inputs.kernel_names)?;
     note_skeletons(&loaders, &inputs.objects);
     let mut out = Output::new();

@@ -85,6 +85,11 @@ struct End {
     rows: usize,
 }
 
+/// What a code means, and what to do about it.
+pub(crate) fn explained(code: &str) -> Option<(&'static str, &'static str)> {
+    CATALOG.iter().find(|it| it.code == code).map(|it| (it.means, it.advice))
+}
+
 /// Whether there is such a code.
 pub(crate) fn is_code(code: &str) -> bool {
     CATALOG.iter().any(|it| it.code == code)

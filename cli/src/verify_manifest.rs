@@ -72,8 +72,8 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
 
     let batch = Batch::new(args.jobs).map_err(Failure::System)?;
     let (objects, kernels) = (args.objects.clone(), args.kernels.clone());
-    let files = load::read(&InputArgs { objects, kernels, modules, jobs: args.jobs }, &batch)?;
-    let inputs = load::parse(&files, &batch);
+    let files = load::read(&InputArgs { objects, kernels, modules, jobs: args.jobs, filter: None }, &batch)?;
+    let inputs = load::parse(&files, &batch, None)?;
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
     let run = Run::new(&batch, &inputs.distinct, &inputs.kernels, &loaders, modules.into());
     let validate = ValidateArg::Libbpf;

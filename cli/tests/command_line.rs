@@ -44,7 +44,7 @@ fn rows(output: &Output) -> Vec<Value> {
 /// Check that the main job on real input finds what the samples were made to show, and exits with 1.
 #[test]
 fn check_names_the_causes_and_fails() {
-    let out = btfleet(&["check", &object(""), "--kernels", &kernel("")]);
+    let out = btfleet(&["check", &object(""), "--kernels", &kernel(""), "--details"]);
     assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
     let text = stdout(&out);
     for expected in [

@@ -74,7 +74,7 @@ fn records_are_those_of_resolve() {
         let mut found = Vec::new();
         for (object, kernel) in pairs(&run) {
             let answers = run.resolve(object).unwrap();
-            let names = (&run.inputs().object_names[object], run.inputs().kernel_names[kernel]);
+            let names = (&run.inputs().objects[object].name, run.inputs().kernel_names[kernel]);
             match answers.on(kernel) {
                 Err(refusal) => found.push(json!({
                     "v": 1, "t": "pair", "object": names.0, "kernel": names.1,
@@ -127,7 +127,7 @@ fn verdicts_are_those_of_check() {
                 })
             });
             found.push(json!({
-                "v": 1, "t": "verdict", "object": run.inputs().object_names[object],
+                "v": 1, "t": "verdict", "object": run.inputs().objects[object].name,
                 "program": row.program, "section": row.section, "kernel": run.inputs().kernel_names[kernel],
                 "autoload": row.autoload, "verdict": row.verdict.name(), "judged": row.judged,
                 "aborted_by": aborted_by, "confidence": row.confidence, "assumptions": row.assumptions,

@@ -157,7 +157,8 @@ fn limits_are_told() {
     let object = sample("narrow_load.bpf.o");
     let members: [(&str, &[u8]); 3] = [("a.o", &object), ("big", &big), ("b.o", &object)];
     let path = dir.file("x.tar", &tar(&members));
-    let intake = Intake { limits: Limits { expanded: 1 << 20, ..Limits::DEFAULT } };
+    let limits = Limits { expanded: 1 << 20, ..Limits::DEFAULT };
+    let intake = Intake { limits, ..Intake::default() };
     let found = intake.objects(&ObjectInput::named(path.clone()));
     let names: Vec<_> = found.iter().map(|it| it.as_ref().map(|it| it.path.file_name())).collect();
     assert!(matches!(names[..], [Ok(_), Ok(_), Err(_)]), "one member is left out: {names:?}");

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use btfleet_engine::batch::outcomes;
 use btfleet_engine::dialect::Loader;
 use btfleet_engine::fleet::Modules;
-use btfleet_engine::ingest::{KernelFiles, KernelSource};
+use btfleet_engine::ingest::{Intake, KernelFiles, KernelSource};
 use btfleet_engine::object::Object;
 use btfleet_engine::prog_load::ProgLoad;
 use serde_json::Value;

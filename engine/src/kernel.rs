@@ -8,7 +8,7 @@ use crate::btf::{Btf, BtfError, RootIndex, RootKinds, TypeId};
 use crate::format::btf::Kind;
 use crate::kallsyms::Kallsyms;
 use crate::kconfig::Kconfig;
-use crate::pack::{BtfOrigin, KernelEntry, Pack, PackError};
+use crate::pack::{BtfOrigin, Facts, KernelEntry, Pack, PackError};
 use crate::query::Root;
 
 /// One kernel with the modules that are to be looked at, in order.
@@ -20,8 +20,8 @@ pub struct Kernel<'data> {
     pub modules: Vec<Module<'data>>,
     /// Where it is from, if that is a pack.
     pub packed: Option<Packed<'data>>,
-    /// What its file says of where its BTF is from, see [`Kernel::origin`].
-    pub said_origin: BtfOrigin,
+    /// What is known of it beside its BTF.
+    pub facts: Facts,
     /// Its lists of symbols, where they are given. Packs have none.
     pub kallsyms: Option<Arc<Kallsyms>>,
     /// Its configuration, where it is given. Packs have none.
@@ -165,36 +165,24 @@ impl<'data> Indexed<'data> {
         }
     }
 
-    /// Candidates for a root in their order: the id that each has in the kernel's own BTF, and the one in
-    /// [`Indexed::btf`].
-    pub(crate) fn found(&self, root: &Root<'_>) -> SmallVec<[(TypeId, TypeId); 2]> {
-        let candidates = self.candidates(root, root.kind, None);
-        match &self.roots {
-            Roots::Own(_) => candidates.iter().map(|it| (it.id, it.id)).collect(),
-            Roots::Packed { .. } if candidates.is_empty() => SmallVec::new(),
-            Roots::Packed { .. } => {
-                self.ids(root).into_iter().zip(candidates.iter().map(|it| it.id)).collect()
-            }
-        }
+    /// Candidates for a root in their order, as ids of [`Indexed::btf`].
+    pub(crate) fn listed(&self, root: &Root<'_>) -> SmallVec<[TypeId; 2]> {
+        self.candidates(root, root.kind, None).into_iter().map(|it| it.id).collect()
     }
 
-    /// [`Indexed::named`], with its id in the kernel's own BTF in front.
-    pub(crate) fn found_named(&self, name: &[u8], kind: Kind) -> Option<(TypeId, TypeId)> {
+    /// [`Indexed::named`], with its number among the candidates for a root of that name in front.
+    pub(crate) fn listed_named(&self, name: &[u8], kind: Kind) -> Option<(u32, TypeId)> {
         let is_named = |id: TypeId| {
             self.btf.ty(id).is_some_and(|ty| ty.kind == kind && self.btf.name_is(ty.name_off, name))
         };
-        self.found(&Root::new(name, kind)).into_iter().find(|it| is_named(it.1))
+        (0..).zip(self.listed(&Root::new(name, kind))).find(|it| is_named(it.1))
     }
 
     /// The first of its own types of this full name and this kind, as an id of [`Indexed::btf`].
     ///
     /// Source: `btf__find_by_name_kind_own`, libbpf.
     pub fn named(&self, name: &[u8], kind: Kind) -> Option<TypeId> {
-        let candidates = self.candidates(&Root::new(name, kind), kind, None);
-        let is_named = |id: TypeId| {
-            self.btf.ty(id).is_some_and(|ty| ty.kind == kind && self.btf.name_is(ty.name_off, name))
-        };
-        candidates.into_iter().map(|it| it.id).find(|&id| is_named(id))
+        self.listed_named(name, kind).map(|it| it.1)
     }
 
     /// Its types of a root's essential name, of any kind that may stand for one, in the order of their ids, each with
@@ -239,7 +227,7 @@ impl<'data> Kernel<'data> {
             vmlinux: Indexed::new(vmlinux),
             modules: Vec::new(),
             packed: None,
-            said_origin: BtfOrigin::Unknown,
+            facts: Facts::default(),
             kallsyms: None,
             kconfig: None,
         }
@@ -261,8 +249,8 @@ impl<'data> Kernel<'data> {
             .zip(&entry.modules)
             .map(|(number, module)| Module { name: module.name.to_owned(), indexed: unit(Some(number)) });
         let (vmlinux, modules) = (unit(None), modules.collect());
-        let said_origin = entry.facts.origin;
-        Ok(Self { vmlinux, modules, packed: Some(place), said_origin, kallsyms: None, kconfig: None })
+        let facts = entry.facts.clone();
+        Ok(Self { vmlinux, modules, packed: Some(place), facts, kallsyms: None, kconfig: None })
     }
 
     /// Adds a module, whose types come behind those of the modules added before.
@@ -277,7 +265,7 @@ impl<'data> Kernel<'data> {
 
     /// Whether its BTF is its own: as its file says, else by what is compiled into kernels with BTF only.
     pub fn origin(&self) -> BtfOrigin {
-        match self.said_origin {
+        match self.facts.origin {
             BtfOrigin::Unknown if self.vmlinux.named(BUILT_IN_WITNESS, Kind::Func).is_some() => {
                 BtfOrigin::BuiltIn
             }

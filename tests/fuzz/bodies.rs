@@ -20,7 +20,7 @@ use btfleet_engine::dialect::{Loader, Release, Rules, Validate};
 use btfleet_engine::explain::explain;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::Endian;
-use btfleet_engine::ingest::{Intake, Limits, Opened, embedded};
+use btfleet_engine::ingest::{BtfBytes, Intake, Limits, Opened, embedded, looks_like_kernel};
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::minimal::minimal;
 use btfleet_engine::object::Object;
@@ -33,11 +33,12 @@ use btfleet_engine::resolve::Outcome;
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets by name.
-pub(crate) const TARGETS: [Target; 9] = [
+pub(crate) const TARGETS: [Target; 10] = [
     ("btf", btf),
     ("btf_ext", btf_ext),
     ("object", object),
     ("skeleton", skeleton),
+    ("image", image),
     ("resolve", resolve),
     ("relocate", relocate),
     ("border", border),
@@ -177,7 +178,7 @@ fn object(data: &[u8]) {
 /// A file of any kind that is taken for an archive: limits hold, and names are names.
 fn archive(data: &[u8]) {
     let limits = Limits { expanded: 1 << 20, archive: 4 << 20, members: 64, nesting: 3 };
-    let intake = Intake { limits };
+    let intake = Intake { limits, encode: None };
     let path = Path::new("a");
     if let Ok(Opened::Archive(archive)) = intake.open_bytes(data.to_vec(), path) {
         let (mut bytes, mut count) = (0, 0);
@@ -225,6 +226,24 @@ fn skeleton(data: &[u8]) {
             assert!(load.insns.len() as u64 >= program.len);
         }
         exercise(&object);
+    }
+}
+
+/// A kernel's image: what is found is not longer than what it was found in, and what it says can be said.
+fn image(data: &[u8]) {
+    const EXPANDED_MAX: u64 = 1 << 20;
+    let limits = Limits { expanded: EXPANDED_MAX, ..Limits::DEFAULT };
+    let intake = Intake { limits, encode: None };
+    looks_like_kernel(data);
+    match BtfBytes::find(&intake, data.to_vec(), Path::new("image")) {
+        Ok(found) => {
+            let most = EXPANDED_MAX.max(data.len() as u64);
+            let base = found.distilled_base().unwrap_or_default();
+            assert!((found.btf().len() + base.len()) as u64 <= 2 * most);
+            walked(found.btf());
+            assert!(found.said.release.is_none_or(|it| it.is_ascii() && it.len() <= data.len().max(64)));
+        }
+        Err(error) => assert!(!error.what.is_empty()),
     }
 }
 
@@ -309,7 +328,7 @@ fn reduce(object: &Object<'_>, kernel: &Kernel<'_>) {
     ] {
         let btf = &kernel.vmlinux.btf;
         let questions = Questions::new(&Batch::SEQUENTIAL, objects, &Rules::of(loader, btf.pointer_size()));
-        let questions = questions.distinct(&Batch::SEQUENTIAL, btf.endian());
+        let questions = questions.distinct(btf.endian());
         let Ok(small) = minimal(kernel, loader, &questions, needs) else { continue };
         let mut reduced = Kernel::parse(&small.vmlinux).expect("BTF");
         walk(&reduced.vmlinux.btf);

@@ -17,10 +17,15 @@ pub mod oracle;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Says that a test skips, and why, past the test harness, which keeps what tests print to itself.
+/// Says that a test skips, and why.
 pub fn skip(why: &str) {
+    say(&format!("SKIPPED: {why}"));
+}
+
+/// Says something past the test harness, which keeps what tests print to itself.
+pub fn say(what: &str) {
     // Without stderr there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+    let _ = writeln!(std::io::stderr(), "{what}");
 }
 
 /// The developers' corpus of recorded answers; says so and returns nothing where it is absent.

@@ -58,7 +58,7 @@ fn verdict_of(object: &[u8]) -> ProgramVerdict {
     let bytes = vmlinux();
     let objects = [Object::parse(object).expect("an object")];
     let mut kernel = Kernel::parse(&bytes).expect("BTF");
-    kernel.said_origin = BtfOrigin::BuiltIn;
+    kernel.facts.origin = BtfOrigin::BuiltIn;
     let facts = Facts { origin: BtfOrigin::BuiltIn, ..Facts::default() };
     let new = NewKernel {
         name: "k",

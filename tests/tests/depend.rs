@@ -42,7 +42,7 @@ impl World {
         for (name, module) in &self.modules {
             kernel.add_module((*name).to_owned(), module).expect("split BTF");
         }
-        kernel.said_origin = self.origin;
+        kernel.facts.origin = self.origin;
         kernel
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use btfleet_engine::btf::{Btf, NameHash, essential_name};
 use btfleet_engine::format::btf::Kind;
-use btfleet_engine::ingest::{KernelFiles, KernelSource};
+use btfleet_engine::ingest::{Intake, KernelFiles, KernelSource};
 use btfleet_engine::matchers::{MATCHERS, Matcher};
 use btfleet_engine::query::Root;
 use btfleet_tests::build::{BtfBuilder, ByteOrder, KIND_CONST, KIND_FWD, KIND_PTR, KIND_TYPE_TAG};

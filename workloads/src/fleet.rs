@@ -13,13 +13,11 @@ mod carve;
 mod deb;
 mod extract;
 mod fetch;
-mod kernel;
 mod list;
 mod manifest;
 mod progress;
 mod sources;
 mod table;
-mod unpack;
 mod verify;
 
 use std::fs;

@@ -82,10 +82,33 @@ impl Batch {
         self.for_each_with(count, || (), |(), number| work(number), sink);
     }
 
+    /// The same for results that take much memory: of no more than `2 * few` is there one at a time.
+    pub fn for_each_few<R: Send>(
+        &self,
+        few: usize,
+        count: usize,
+        work: impl Fn(usize) -> R + Sync,
+        sink: impl FnMut(usize, R) -> bool,
+    ) {
+        self.for_each_at_once(few, count, || (), |(), number| work(number), sink);
+    }
+
     /// The same for work that adds to a sum of its thread. Returns the sums: which of them has which of the numbers is
     /// left to chance.
     pub fn for_each_with<S: Send, R: Send>(
         &self,
+        count: usize,
+        new: impl Fn() -> S,
+        work: impl Fn(&mut S, usize) -> R + Sync,
+        sink: impl FnMut(usize, R) -> bool,
+    ) -> Vec<S> {
+        // Enough to keep every thread busy, few enough to bound what waits for the first of them.
+        self.for_each_at_once(32 * self.threads(), count, new, work, sink)
+    }
+
+    fn for_each_at_once<S: Send, R: Send>(
+        &self,
+        at_once: usize,
         count: usize,
         new: impl Fn() -> S,
         work: impl Fn(&mut S, usize) -> R + Sync,
@@ -103,8 +126,6 @@ impl Batch {
                 rayon::current_thread_index().and_then(|it| sums.get(it)).expect("a thread of the pool");
             work(&mut own.lock().unwrap_or_else(PoisonError::into_inner), number)
         };
-        // Enough to keep every thread busy, few enough to bound what waits for the first of them.
-        let at_once = 32 * self.threads();
         let mut done: Vec<R> = Vec::new();
         let mut first = 0;
         for from in (0..count).step_by(at_once).chain([count]) {

@@ -1,6 +1,7 @@
 //! The distinct questions of many objects, by what they are about.
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::Batch;
 use crate::dialect::Rules;
@@ -9,7 +10,7 @@ use crate::format::Endian;
 use crate::format::btf_ext::RelocKind;
 use crate::format::insn::{INSN_LEN, class};
 use crate::object::{Object, Reloc};
-use crate::query::{self, Query, Question, Root};
+use crate::query::{self, Ask, Query, Question, Root};
 use crate::value::Width;
 
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +96,14 @@ pub(crate) fn questions_by<'a>(
     object.relocs().iter().map(by_rules).collect()
 }
 
-/// A root with the distinct questions that some objects ask about it.
-pub type AskedOfRoot<'q, 'a> = (&'q Root<'a>, Vec<(&'q Query<'a>, RelocKind)>);
+/// What some objects ask about a root.
+#[derive(Clone, Debug)]
+pub struct AskedOfRoot<'q, 'a> {
+    /// The root.
+    pub root: &'q Root<'a>,
+    /// What they ask, all of it different, and by relocations of what kinds.
+    pub asks: Vec<(&'q Ask<'a>, SmallVec<[RelocKind; 2]>)>,
+}
 
 /// What objects ask a loader.
 #[derive(Debug)]
@@ -113,9 +120,34 @@ impl<'q, 'a> Questions<'q, 'a> {
     }
 
     /// The distinct questions, by root, of the objects of byte order `endian`.
-    pub fn distinct(&self, batch: &Batch, endian: Endian) -> Vec<AskedOfRoot<'_, 'a>> {
-        let (_, roots) = distinct_queries(batch, self.objects, &self.by_object, endian);
-        roots.into_iter().map(|it| (it.root, it.queries)).collect()
+    pub fn distinct(&self, endian: Endian) -> Vec<AskedOfRoot<'_, 'a>> {
+        let mut roots: Vec<AskedOfRoot<'_, 'a>> = Vec::new();
+        let mut root_numbers: HashMap<&Root<'a>, usize> = HashMap::new();
+        let mut places: HashMap<&Query<'a>, (usize, usize)> = HashMap::new();
+        for (number, object) in self.objects.iter().enumerate().filter(|it| it.1.endian() == endian) {
+            let own = self.by_object.get(number);
+            for (record, reloc) in object.relocs().iter().enumerate() {
+                let question = own.and_then(|it| it.get(record)).unwrap_or(&reloc.question);
+                let (Ok(Question { query: Some(query), .. }), Some(kind)) = (question, reloc.kind) else {
+                    continue;
+                };
+                let (root, ask) = *places.entry(query).or_insert_with(|| {
+                    let root = *root_numbers.entry(&query.root).or_insert_with(|| {
+                        roots.push(AskedOfRoot { root: &query.root, asks: Vec::new() });
+                        roots.len() - 1
+                    });
+                    let asks = roots.get_mut(root).map(|it| &mut it.asks);
+                    let ask = asks.map_or(0, |asks| {
+                        asks.push((&query.ask, SmallVec::new()));
+                        asks.len() - 1
+                    });
+                    (root, ask)
+                });
+                let kinds = roots.get_mut(root).and_then(|it| it.asks.get_mut(ask)).map(|it| &mut it.1);
+                kinds.filter(|it| !it.contains(&kind)).into_iter().for_each(|it| it.push(kind));
+            }
+        }
+        roots
     }
 }
 

@@ -90,6 +90,14 @@ pub enum BtfError {
         /// The id that it refers to.
         target: u32,
     },
+    /// A split BTF that belongs to another base than the one that it was parsed on.
+    #[error("it was built against another vmlinux: as a part of this one, of its type [{id}] {what}")]
+    ForeignBase {
+        /// Id of the type that shows it.
+        id: u32,
+        /// What it would be.
+        what: &'static str,
+    },
     /// A distilled base cannot be mapped onto the kernel's BTF.
     #[error("distilled base BTF type [{id}] '{name}': {what}")]
     Distilled {
@@ -106,7 +114,10 @@ impl BtfError {
     /// Where in the blob, in bytes. 0 where the blob as a whole is meant.
     pub fn offset(&self) -> u64 {
         match self {
-            Self::HeaderTruncated { .. } | Self::BadMagic { .. } | Self::Distilled { .. } => 0,
+            Self::HeaderTruncated { .. }
+            | Self::BadMagic { .. }
+            | Self::ForeignBase { .. }
+            | Self::Distilled { .. } => 0,
             Self::BadHeader { offset, .. }
             | Self::BadStrings { offset, .. }
             | Self::BadType { offset, .. }

@@ -8,6 +8,7 @@
 mod display;
 mod distilled;
 mod error;
+mod foreign;
 mod names;
 mod parse;
 mod raw;
@@ -19,6 +20,7 @@ mod walk;
 pub use distilled::relocate_distilled;
 pub use error::BtfError;
 pub use names::{Flavors, NameHash, essential_len, essential_name};
+pub(crate) use raw::extent;
 pub use raw::{assemble, sections};
 pub use roots::{RootIndex, RootKinds, hashed_roots};
 pub use shape::{ShapeHash, ShapeHasher, same_shape};

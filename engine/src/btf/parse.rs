@@ -22,7 +22,7 @@ pub(super) struct Sections<'data> {
     /// Byte offset of the type section in the blob, for messages.
     pub(super) types_at: u64,
     /// Byte offset of the string section in the blob, for messages.
-    strs_at: u64,
+    pub(super) strs_at: u64,
 }
 
 impl<'data> Btf<'data> {

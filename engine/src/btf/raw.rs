@@ -27,3 +27,11 @@ pub fn assemble(endian: Endian, types: &[u8], strings: &[u8]) -> Option<Vec<u8>>
     out.extend(strings);
     Some(out)
 }
+
+/// How long the raw BTF is that `data` begins with, in **bytes**; `None` if its header is none, or if it is not all
+/// there. `data` may go on behind it.
+pub(crate) fn extent(data: &[u8]) -> Option<usize> {
+    let sections = parse_header(data).ok()?;
+    // Strings are the last section.
+    usize::try_from(sections.strs_at).ok()?.checked_add(sections.strs.len())
+}

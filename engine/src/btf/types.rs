@@ -279,9 +279,8 @@ impl<'data> Btf<'data> {
     /// Whether the string at `off` is `name`, without looking for its end first.
     #[inline]
     pub fn name_is(&self, off: u32, name: &[u8]) -> bool {
-        self.str_tail(off)
-            .and_then(|tail| tail.strip_prefix(name))
-            .is_some_and(|rest| rest.first() == Some(&0))
+        // Few strings that are others end there, and that takes no call to see.
+        self.str_tail(off).is_some_and(|tail| tail.get(name.len()) == Some(&0) && tail.starts_with(name))
     }
 
     /// Whether the string at `off` is empty, which is what makes a type or member anonymous.

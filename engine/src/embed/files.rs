@@ -13,7 +13,7 @@ use crate::ingest::{
 };
 use crate::kernel::{Kernel, PackSource};
 use crate::object::{Object, ObjectError};
-use crate::pack::{PackError, PackFile};
+use crate::pack::{Facts, PackError, PackFile};
 
 /// Where kernels are to be read from.
 #[derive(Clone, Debug)]
@@ -62,6 +62,8 @@ pub struct Inputs<'a> {
     pub kernels: Vec<Kernel<'a>>,
     /// Their names.
     pub kernel_names: Vec<&'a str>,
+    /// What each of them is given as alone: a file, or `PACK:NAME`.
+    pub kernel_args: Vec<String>,
     /// Objects that can be judged, in the order given.
     pub objects: Vec<NamedObject<'a>>,
     /// The same without copies, in the order of their first names: what is judged.
@@ -191,7 +193,20 @@ impl Files {
         for parsed in kernels {
             match parsed {
                 Ok(Parsed { kernels, defects, pack }) => {
+                    let mut last_parts: HashMap<&str, usize> = HashMap::new();
+                    for (name, _) in &kernels {
+                        *last_parts.entry(last_part(name)).or_default() += 1;
+                    }
                     for (name, kernel) in kernels {
+                        this.kernel_args.push(match &pack {
+                            Some((path, _)) => {
+                                let last = last_part(name);
+                                let is_one = last_parts.get(last) == Some(&1);
+                                format!("{}:{}", path.display(), if is_one { last } else { name })
+                            }
+                            // What is inside of a package is given as that.
+                            None => name.split("!/").next().unwrap_or(name).to_owned(),
+                        });
                         this.kernels.push(kernel);
                         this.kernel_names.push(name);
                     }
@@ -237,6 +252,13 @@ impl Files {
     }
 }
 
+/// The name of a kernel of a pack is mostly a path; its last part without its ending will do.
+fn last_part(name: &str) -> &str {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let last = last.strip_suffix(".zst").unwrap_or(last);
+    last.strip_suffix(".btf").unwrap_or(last)
+}
+
 /// What one of the kernel inputs came to.
 struct Parsed<'a> {
     kernels: Vec<(&'a str, Kernel<'a>)>,
@@ -268,11 +290,10 @@ impl KernelData {
                     .and_then(PackSource::kernels)
                     .map_err(|error| InputError::unusable_pack(path, &error))?;
                 if let Some(wanted) = wanted {
-                    // A name is mostly a path; its last part will do.
                     let is_wanted = |name: &str| {
                         let last = name.rsplit('/').next().unwrap_or(name);
-                        let last = last.strip_suffix(".zst").unwrap_or(last);
-                        name == wanted || last == wanted || last.strip_suffix(".btf") == Some(wanted)
+                        let without = last.strip_suffix(".zst").unwrap_or(last);
+                        [name, last, without, last_part(name)].contains(&wanted.as_str())
                     };
                     kernels.retain(|(name, _)| is_wanted(name));
                     if kernels.is_empty() {
@@ -304,6 +325,18 @@ fn remarks(object: &Object<'_>, path: &Path) -> impl Iterator<Item = InputError>
 }
 
 impl<'a> Inputs<'a> {
+    /// Leaves out the kernels that `keep` does not hold for.
+    pub fn retain_kernels(&mut self, mut keep: impl FnMut(&str, &Facts) -> bool) {
+        let kept: Vec<bool> =
+            self.kernel_names.iter().zip(&self.kernels).map(|(name, it)| keep(name, &it.facts)).collect();
+        let mut of_names = kept.iter().copied();
+        self.kernel_names.retain(|_| of_names.next().unwrap_or(true));
+        let mut of_args = kept.iter().copied();
+        self.kernel_args.retain(|_| of_args.next().unwrap_or(true));
+        let mut of_kernels = kept.into_iter();
+        self.kernels.retain(|_| of_kernels.next().unwrap_or(true));
+    }
+
     /// All defects: those of kernels and directories, then those of objects.
     pub fn all_defects(&self) -> impl Iterator<Item = &InputError> {
         self.defects.iter().chain(self.object_defects.iter().map(|(_, defect)| defect))

@@ -287,7 +287,7 @@ impl GivenKernel {
             }
             Given::Bytes(path, data) => {
                 let data = Intake::default().expanded(data, &path)?;
-                KernelFiles::of_bytes(&path.to_string_lossy(), &path, data)?
+                KernelFiles::of_bytes(&Intake::default(), &path.to_string_lossy(), &path, data)?
             }
         };
         for module in self.modules {

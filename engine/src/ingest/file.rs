@@ -5,13 +5,15 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use super::archive::{self, Kind, over_limit};
-use super::{Compression, HEAD_LEN, InputCode, InputError, Limits, OverLimit, read_all};
+use super::{Compression, EncodeBtf, HEAD_LEN, InputCode, InputError, Limits, OverLimit, read_all};
 
 /// How inputs are taken in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Intake {
     /// How much they may take.
     pub limits: Limits,
+    /// What makes BTF of debugging information, where there is such.
+    pub encode: Option<&'static dyn EncodeBtf>,
 }
 
 /// A file that was opened.

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use self_cell::self_cell;
 
 use super::container::is_elf_without_btf;
 use super::{BtfBytes, InputError, Intake, facts_of};
-use crate::btf::{Btf, relocate_distilled};
+use crate::btf::{Btf, BtfError, relocate_distilled};
 use crate::kallsyms::Kallsyms;
 use crate::kconfig::Kconfig;
 use crate::kernel::{Indexed, Kernel, Module};
@@ -69,6 +70,29 @@ pub struct ModuleBtf<'a> {
     pub bytes: &'a [u8],
 }
 
+self_cell!(
+    /// A kernel's files, and its BTF parsed, with the modules left out whose BTF does not parse.
+    pub struct ParsedFiles {
+        owner: KernelFiles,
+        #[covariant]
+        dependent: KernelAndDefects,
+    }
+
+    impl { Debug }
+);
+
+type KernelAndDefects<'a> = (KernelBtf<'a>, Vec<InputError>);
+
+impl ParsedFiles {
+    /// Parses a kernel's files.
+    ///
+    /// # Errors
+    /// As for [`KernelFiles::parse_btf`].
+    pub fn parse(files: KernelFiles) -> Result<Self, InputError> {
+        Self::try_new(files, KernelFiles::parse_btf)
+    }
+}
+
 /// One module's file.
 #[derive(Debug)]
 pub struct ModuleFile {
@@ -83,13 +107,13 @@ impl KernelFiles {
     /// # Errors
     /// [`InputError`] if vmlinux cannot be read or has no BTF.
     pub fn read(intake: &Intake, source: &KernelSource) -> Result<Self, InputError> {
-        let mut this = Self::of_bytes(&source.name, &source.vmlinux, intake.read(&source.vmlinux)?)?;
+        let mut this = Self::of_bytes(intake, &source.name, &source.vmlinux, intake.read(&source.vmlinux)?)?;
         this.read_lists(intake);
         // All in parallel: a distribution has some thousands, each compressed.
         let read = |path: &PathBuf| -> Option<Result<BtfBytes, InputError>> {
             match intake.read(path) {
                 Ok(data) if source.installed && is_elf_without_btf(&data) => None,
-                read => Some(read.and_then(|data| BtfBytes::find(data, path)).map(BtfBytes::alone)),
+                read => Some(read.and_then(|data| BtfBytes::find(intake, data, path))),
             }
         };
         let modules: Vec<_> = source.modules.par_iter().map(read).collect();
@@ -107,23 +131,24 @@ impl KernelFiles {
     ///
     /// # Errors
     /// [`InputError`] if there is no BTF in it.
-    pub fn of_bytes(name: &str, path: &Path, data: Vec<u8>) -> Result<Self, InputError> {
-        let vmlinux = BtfBytes::find(data, path)?;
+    pub fn of_bytes(intake: &Intake, name: &str, path: &Path, data: Vec<u8>) -> Result<Self, InputError> {
+        let mut vmlinux = BtfBytes::find(intake, data, path)?;
+        let kconfig = vmlinux.said.config.take().map(|text| Arc::new(Kconfig::parse(&text)));
         Ok(Self {
             name: name.to_owned(),
             path: path.to_owned(),
             vmlinux,
             modules: Vec::new(),
             kallsyms: None,
-            kconfig: None,
+            kconfig,
             defects: Vec::new(),
         })
     }
 
     /// Adds a module in memory, decompressed. `path` names it. One that cannot be used is noted in `defects`.
     pub fn add_module(&mut self, path: &Path, data: Vec<u8>) {
-        match BtfBytes::find(data, path) {
-            Ok(bytes) => self.add_module_btf(path, bytes.alone()),
+        match BtfBytes::find(&Intake::default(), data, path) {
+            Ok(bytes) => self.add_module_btf(path, bytes),
             Err(error) => self.defects.push(error.of_module()),
         }
     }
@@ -166,22 +191,44 @@ impl KernelFiles {
             }
         };
         let (symbols, traceable, config) = (read(symbols), read(traceable), read(beside("config")));
-        self.kconfig = config.map(|text| Arc::new(Kconfig::parse(&text)));
+        if let Some(text) = config {
+            self.kconfig = Some(Arc::new(Kconfig::parse(&text)));
+        }
         if symbols.is_some() || traceable.is_some() {
             self.kallsyms = Some(Arc::new(Kallsyms::new(symbols.as_deref(), traceable.as_deref())));
         }
     }
 
-    /// What is known of the kernel.
+    /// What is known of the kernel: what its path says, and where that says nothing, what the file itself does.
     pub fn facts(&self) -> Facts {
-        Facts { origin: self.said_origin(), ..facts_of(&self.path) }
+        let mut facts = facts_of(&self.path);
+        facts.origin = self.said_origin();
+        if let Some(encoder) = &self.vmlinux.encoder {
+            facts.source = format!("{} (BTF made by {encoder})", facts.source);
+        }
+        let said = &self.vmlinux.said;
+        let release = said.release.as_deref().unwrap_or_default();
+        let of_release = facts_of(Path::new(release));
+        let machine = said.machine.map(|it| it.name.to_owned()).unwrap_or_default();
+        let architecture = Some(of_release.architecture).filter(|it| !it.is_empty()).unwrap_or(machine);
+        for (fact, said) in [
+            (&mut facts.release, release.to_owned()),
+            (&mut facts.distribution, of_release.distribution),
+            (&mut facts.architecture, architecture),
+            (&mut facts.flavour, of_release.flavour),
+        ] {
+            if fact.is_empty() {
+                *fact = said;
+            }
+        }
+        facts
     }
 
-    /// What path and format of the file say of where the BTF is from: an ELF file is the kernel itself.
-    pub fn said_origin(&self) -> BtfOrigin {
-        match facts_of(&self.path).origin {
-            BtfOrigin::Unknown if self.vmlinux.pointer_size.is_some() => BtfOrigin::BuiltIn,
-            said => said,
+    /// What path and format of the file say of where the BTF is from.
+    fn said_origin(&self) -> BtfOrigin {
+        match (self.vmlinux.origin, facts_of(&self.path).origin) {
+            (BtfOrigin::External, _) | (_, BtfOrigin::Unknown) => self.vmlinux.origin,
+            (_, said) => said,
         }
     }
 
@@ -193,6 +240,11 @@ impl KernelFiles {
             let relocated = relocate_distilled(bytes.btf(), distilled, &vmlinux)
                 .map_err(|error| InputError::defective_btf(path, &error))?;
             bytes = BtfBytes::from_relocated(relocated, bytes.pointer_size);
+        } else if let (Some(kernel), Some(module)) = (&self.vmlinux.said.release, &bytes.said.release)
+            && kernel != module
+        {
+            let what = format!("it was built for {module}, and the kernel is {kernel}");
+            return Err(InputError::missing_btf(path, &what));
         }
         Ok(ModuleFile { name: module_name(path), path: path.to_owned(), bytes })
     }
@@ -208,12 +260,12 @@ impl KernelFiles {
         };
         let vmlinux = self.parse_vmlinux().map_err(defective(&self.path))?;
         let mut kernel = Kernel::new(with_size(vmlinux, self.vmlinux.pointer_size));
-        kernel.said_origin = self.said_origin();
+        kernel.facts = self.facts();
         kernel.kallsyms.clone_from(&self.kallsyms);
         kernel.kconfig.clone_from(&self.kconfig);
         let mut defects = Vec::new();
         for module in &self.modules {
-            match Btf::parse_split(module.bytes.btf(), Arc::clone(&kernel.vmlinux.btf)) {
+            match module.parse(&kernel.vmlinux.btf) {
                 Ok(btf) => kernel.modules.push(Module {
                     name: module.name.clone(),
                     indexed: Indexed::new(with_size(btf, module.bytes.pointer_size)),
@@ -233,7 +285,7 @@ impl KernelFiles {
         let vmlinux = Arc::new(with_size(vmlinux, self.vmlinux.pointer_size));
         let (mut modules, mut defects) = (Vec::new(), Vec::new());
         for module in &self.modules {
-            match Btf::parse_split(module.bytes.btf(), Arc::clone(&vmlinux)) {
+            match module.parse(&vmlinux) {
                 Ok(btf) => modules.push(ModuleBtf {
                     name: &module.name,
                     btf: with_size(btf, module.bytes.pointer_size),
@@ -251,6 +303,15 @@ impl KernelFiles {
             Some(base) => Btf::parse_split(self.vmlinux.btf(), Arc::new(Btf::parse(base)?)),
             None => Btf::parse(self.vmlinux.btf()),
         }
+    }
+}
+
+impl ModuleFile {
+    /// Its BTF, if it is of this vmlinux.
+    fn parse<'a>(&'a self, vmlinux: &Arc<Btf<'a>>) -> Result<Btf<'a>, BtfError> {
+        let btf = Btf::parse_split(self.bytes.btf(), Arc::clone(vmlinux))?;
+        btf.check_base()?;
+        Ok(btf)
     }
 }
 

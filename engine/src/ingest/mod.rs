@@ -6,10 +6,13 @@
 
 pub mod archive;
 mod container;
+mod dwarf;
+mod elf;
 mod embedded;
 mod error;
 mod facts;
 mod file;
+mod image;
 mod kernel;
 mod limits;
 mod objects;
@@ -19,11 +22,13 @@ mod sniff;
 mod unpack;
 
 pub use container::{BtfBytes, looks_like_kernel, looks_like_object};
+pub use dwarf::{Dwarf, EncodeBtf, Encoded};
 pub use embedded::{Embedded, embedded};
 pub use error::{InputCode, InputError};
 pub use facts::{facts_of, release_in};
 pub use file::{Archive, Entry, Intake, Member, Opened};
-pub use kernel::{KernelBtf, KernelFiles, KernelSource, ModuleBtf, ModuleFile};
+pub use image::{Machine, Said};
+pub use kernel::{KernelBtf, KernelFiles, KernelSource, ModuleBtf, ModuleFile, ParsedFiles};
 
 pub use limits::{Limits, OverLimit};
 pub use objects::{ObjectFile, ObjectInput};

@@ -79,8 +79,8 @@ impl Collected {
             Role::Module(_) => match intake.expanded(member.data, &member.path) {
                 // Nothing of it is in the kernel's BTF.
                 Ok(data) if is_elf_without_btf(&data) => {}
-                expanded => match expanded.and_then(|data| BtfBytes::find(data, &member.path)) {
-                    Ok(bytes) => parts.modules.push((member.path, bytes.alone())),
+                expanded => match expanded.and_then(|data| BtfBytes::find(intake, data, &member.path)) {
+                    Ok(bytes) => parts.modules.push((member.path, bytes)),
                     Err(error) => self.errors.push(error.of_module()),
                 },
             },
@@ -134,5 +134,5 @@ impl Collected {
 /// The kernel in a member.
 fn kernel_of(intake: &Intake, path: PathBuf, data: Vec<u8>) -> Result<KernelFiles, InputError> {
     let data = intake.expanded(data, &path)?;
-    KernelFiles::of_bytes(&path.to_string_lossy(), &path, data)
+    KernelFiles::of_bytes(intake, &path.to_string_lossy(), &path, data)
 }

@@ -8,8 +8,9 @@ use super::archive::{self, Kind};
 use super::{Compression, looks_like_kernel, looks_like_object};
 use crate::pack::looks_like_pack;
 
-/// Bytes that are looked at. A tar archive says what it is from 257 on, a bzImage from 514.
-pub const HEAD_LEN: usize = 1024;
+/// Bytes that are looked at. A tar archive says what it is from 257 on, a bzImage from 514, and a unified kernel image has
+/// the names of its sections here.
+pub const HEAD_LEN: usize = 4096;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

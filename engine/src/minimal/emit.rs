@@ -1,12 +1,13 @@
 //! Writes what is marked as BTF.
 //!
-//! Records that come out the same are one, but for pinned types. The order is that of the pinned types' ids in the
-//! kernel, and then that in which the others are met on the way from these: it does not depend on how the kernel is
-//! stored.
+//! Records that come out the same are one, but for pinned types. The pinned types come first, by name, kind and place among
+//! the candidates of a root, then the others as they are met on the way from these: it does not depend on how the kernel
+//! is stored.
 
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use smallvec::SmallVec;
 
 use super::MinimalError;
 use super::mark::{Item, Marks, Node, Record};
@@ -14,43 +15,90 @@ use super::strings::Strings;
 use crate::btf::assemble;
 use crate::format::Endian;
 
+/// As many names as are mostly kept: a table that does not have to grow.
+const NAMES_GUESS: usize = 1024;
+
 /// A BTF that was written, and what is needed to continue it.
 #[derive(Debug)]
 pub(super) struct Emitted<'data> {
     pub(super) bytes: Vec<u8>,
     /// Number of types, void included.
     count: u32,
-    contents: Contents<'data>,
+    names: Names<'data>,
+    contents: Contents,
     /// New ids by content.
     ids: Vec<u32>,
     /// The first type of a kind and name.
-    named: HashMap<(u32, &'data [u8]), u32>,
+    named: HashMap<Named, u32>,
     strings: Strings<'data>,
 }
 
-/// A record, with the numbers of the contents that it refers to.
-type Content<'data> = Vec<Slot<'data>>;
+/// A kind, and the number of a name.
+type Named = (u32, u32);
+
+/// A record, with the numbers of the names and of the contents that it refers to.
+type Content = SmallVec<[Slot; 8]>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Slot<'data> {
+enum Slot {
     Word(u32),
-    Name(&'data [u8]),
+    Name(u32),
     Content(u32),
     Shell,
 }
 
-/// Distinct contents, numbered as they are met.
-#[derive(Debug, Default)]
-struct Contents<'data> {
+/// Distinct names, numbered as they are met. Number 0 is no name.
+#[derive(Debug)]
+struct Names<'data> {
     /// Number of the first.
     start: u32,
-    all: Vec<Content<'data>>,
+    all: Vec<&'data [u8]>,
+    numbers: HashMap<&'data [u8], u32>,
+}
+
+impl<'data> Names<'data> {
+    /// None yet but those of `base`.
+    fn new(base: Option<&Self>) -> Self {
+        let start = base.map_or(1, Self::end);
+        Self { start, all: Vec::new(), numbers: HashMap::with_capacity(NAMES_GUESS) }
+    }
+
+    fn end(&self) -> u32 {
+        // Less than the kernel has.
+        self.start.saturating_add(u32::try_from(self.all.len()).unwrap_or(u32::MAX))
+    }
+
+    fn number(&mut self, name: &'data [u8], base: Option<&Self>) -> u32 {
+        if name.is_empty() {
+            return 0;
+        }
+        if let Some(known) = base.and_then(|it| it.numbers.get(name)) {
+            return *known;
+        }
+        let end = self.end();
+        *self.numbers.entry(name).or_insert_with(|| {
+            self.all.push(name);
+            end
+        })
+    }
+
+    fn get(&self, number: u32) -> Option<&'data [u8]> {
+        self.all.get(number.checked_sub(self.start)? as usize).copied()
+    }
+}
+
+/// Distinct contents, numbered as they are met.
+#[derive(Debug, Default)]
+struct Contents {
+    /// Number of the first.
+    start: u32,
+    all: Vec<Content>,
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
 
-impl<'data> Contents<'data> {
-    fn get(&self, number: u32) -> Option<&Content<'data>> {
+impl Contents {
+    fn get(&self, number: u32) -> Option<&Content> {
         self.all.get(number.checked_sub(self.start)? as usize)
     }
 
@@ -59,18 +107,18 @@ impl<'data> Contents<'data> {
         self.start.saturating_add(u32::try_from(self.all.len()).unwrap_or(u32::MAX))
     }
 
-    fn find(&self, content: &Content<'data>) -> Option<u32> {
+    fn find(&self, content: &Content) -> Option<u32> {
         let hash = self.hasher.hash_one(content);
         self.numbers.find(hash, |it| self.get(*it) == Some(content)).copied()
     }
 
     /// A number for a content that is not known yet.
     fn reserve(&mut self) -> u32 {
-        self.all.push(Vec::new());
+        self.all.push(Content::new());
         self.next() - 1
     }
 
-    fn insert(&mut self, content: Content<'data>) -> u32 {
+    fn insert(&mut self, content: Content) -> u32 {
         let (number, hash) = (self.next(), self.hasher.hash_one(&content));
         self.all.push(content);
         let (all, start, hasher) = (&self.all, self.start, &self.hasher);
@@ -94,22 +142,23 @@ enum State {
 struct Frame<'data> {
     node: Node,
     record: Record<'data>,
-    content: Content<'data>,
+    content: Content,
 }
 
 /// Numbers the contents of one unit.
 struct Numbering<'a, 'k, 'data> {
     marks: &'a Marks<'k, 'data>,
     unit: usize,
-    base: Option<&'a Contents<'data>>,
-    contents: Contents<'data>,
+    base: Option<&'a Emitted<'data>>,
+    names: Names<'data>,
+    contents: Contents,
     states: HashMap<Node, State>,
 }
 
 impl<'data> Numbering<'_, '_, 'data> {
     fn frame(&self, node: Node) -> Result<Frame<'data>, MinimalError> {
         let record = self.marks.record(self.unit, node)?;
-        Ok(Frame { node, content: Vec::with_capacity(record.len()), record })
+        Ok(Frame { node, content: Content::with_capacity(record.len()), record })
     }
 
     /// The number of what a type contains.
@@ -124,7 +173,7 @@ impl<'data> Numbering<'_, '_, 'data> {
         loop {
             let slot = match frame.record.get(frame.content.len()) {
                 Some(Item::Word(word)) => Slot::Word(*word),
-                Some(Item::Name(name)) => Slot::Name(name),
+                Some(Item::Name(name)) => Slot::Name(self.names.number(name, self.base.map(|it| &it.names))),
                 Some(Item::Shell) => Slot::Shell,
                 Some(Item::Type(node)) => {
                     let node = self.marks.canonical(self.unit, *node);
@@ -155,7 +204,7 @@ impl<'data> Numbering<'_, '_, 'data> {
         }
     }
 
-    fn finished(&mut self, node: &Node, content: Content<'data>) -> u32 {
+    fn finished(&mut self, node: &Node, content: Content) -> u32 {
         if let Some(State::Cyclic(number)) = self.states.get(node) {
             let place = number.saturating_sub(self.contents.start) as usize;
             if let Some(slot) = self.contents.all.get_mut(place) {
@@ -163,15 +212,16 @@ impl<'data> Numbering<'_, '_, 'data> {
             }
             return *number;
         }
-        let known = self.base.and_then(|it| it.find(&content)).or_else(|| self.contents.find(&content));
+        let known =
+            self.base.and_then(|it| it.contents.find(&content)).or_else(|| self.contents.find(&content));
         known.unwrap_or_else(|| self.contents.insert(content))
     }
 }
 
 /// Kind and name of a record, if it has one.
-fn named<'data>(content: &Content<'data>) -> Option<(u32, &'data [u8])> {
+fn named(content: &Content) -> Option<Named> {
     match content.as_slice() {
-        [Slot::Name(name), Slot::Word(info), ..] if !name.is_empty() => Some((info >> 24 & 0x1f, name)),
+        [Slot::Name(name), Slot::Word(info), ..] if *name != 0 => Some((info >> 24 & 0x1f, *name)),
         _ => None,
     }
 }
@@ -187,17 +237,18 @@ pub(super) fn emit<'data>(
     let mut numbering = Numbering {
         marks,
         unit,
-        base: base.map(|it| &it.contents),
+        base,
+        names: Names::new(base.map(|it| &it.names)),
         contents: Contents { start, ..Contents::default() },
-        states: HashMap::new(),
+        states: HashMap::with_capacity(NAMES_GUESS),
     };
     let pinned = marks.pinned(unit).map(|it| numbering.number(it)).collect::<Result<Vec<u32>, _>>()?;
-    let contents = numbering.contents;
+    let Numbering { names, contents, .. } = numbering;
 
     let mut count = base.map_or(1, |it| it.count);
-    let mut written: Vec<&Content<'data>> = Vec::with_capacity(contents.all.len());
+    let mut written: Vec<&Content> = Vec::with_capacity(contents.all.len());
     let mut ids = vec![0; contents.all.len()];
-    let mut of_pinned: HashMap<(u32, &[u8]), u32> = HashMap::new();
+    let mut of_pinned: HashMap<Named, u32> = HashMap::new();
     for number in pinned {
         // What vmlinux has too is written once more, as the module's own.
         let content = contents.get(number).or_else(|| base?.contents.get(number));
@@ -214,7 +265,7 @@ pub(super) fn emit<'data>(
         count = count.saturating_add(1);
     }
     let mut all_named = of_pinned.clone();
-    let is_shell = |content: &Content<'_>| content.last() == Some(&Slot::Shell);
+    let is_shell = |content: &Content| content.last() == Some(&Slot::Shell);
     for (content, id) in contents.all.iter().zip(&mut ids).filter(|it| *it.1 == 0 && !is_shell(it.0)) {
         let known = named(content);
         // A typedef behind a pointer is not written beside the candidate of that name, or it were one more.
@@ -242,11 +293,19 @@ pub(super) fn emit<'data>(
         });
     }
 
-    let names = written.iter().flat_map(|it| it.iter()).filter_map(|slot| match slot {
-        Slot::Name(name) => Some(*name),
-        _ => None,
-    });
-    let strings = Strings::new(names, base.map(|it| &it.strings));
+    // The place of each name among those that are written, and the names.
+    let mut place_of = vec![None; names.end() as usize];
+    let mut used = Vec::new();
+    for slot in written.iter().flat_map(|it| it.iter()) {
+        let Slot::Name(number) = slot else { continue };
+        let name = names.get(*number).or_else(|| base?.names.get(*number));
+        if let (Some(name), Some(place @ None)) = (name, place_of.get_mut(*number as usize)) {
+            *place = Some(used.len());
+            used.push(name);
+        }
+    }
+    let (strings, offsets) = Strings::new(&used, base.map(|it| &it.strings));
+    let offset_of = |number: u32| offsets.get((*place_of.get(number as usize)?)?).copied();
     let id_of = |number: u32| match number.checked_sub(start) {
         Some(own) => ids.get(own as usize),
         None => base.and_then(|it| it.ids.get(number as usize)),
@@ -255,7 +314,7 @@ pub(super) fn emit<'data>(
     for slot in written.iter().flat_map(|it| it.iter()) {
         types.push(match slot {
             Slot::Word(word) => *word,
-            Slot::Name(name) => strings.offset(name, base.map(|it| &it.strings)),
+            Slot::Name(number) => offset_of(*number).unwrap_or(0),
             Slot::Content(number) => id_of(*number).copied().unwrap_or(0),
             Slot::Shell => continue,
         });
@@ -263,5 +322,5 @@ pub(super) fn emit<'data>(
     let types: Vec<u8> = types.iter().flat_map(|it| endian.u32_bytes(*it)).collect();
     // It is shorter than what it is made from, but for the types that a module has again.
     let bytes = assemble(endian, &types, strings.bytes()).unwrap_or_default();
-    Ok(Emitted { bytes, count, contents, ids, named: all_named, strings })
+    Ok(Emitted { bytes, count, names, contents, ids, named: all_named, strings })
 }

@@ -1,31 +1,26 @@
 //! What of a kernel's BTF the answers to questions depend on.
 //!
-//! The walks follow those of `resolve`, and take every way where `resolve` would choose one: what is marked without
-//! need costs some bytes, and nothing can be missing.
+//! What is marked without need costs some bytes, and nothing can be missing.
 //!
 //! Nothing here goes by type ids, so that a kernel of a pack comes out as the same kernel in files. Where a file has two
 //! types that are alike, a pack has one, and where a file has one type that is used by value and behind pointers, a pack
 //! has two. So marks are not put on types but on *classes* of types that look alike, and what stands behind a pointer is
 //! told apart from what does not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use super::MinimalError;
 use crate::btf::{Btf, Type, TypeId};
-use crate::dialect::Rules;
 use crate::format::btf::Kind;
-use crate::format::btf_ext::RelocKind;
-use crate::query::{Ask, Query, Step};
-use crate::resolve::{Budget, Found, Match, on_candidate};
-use crate::value::ValueError;
+use crate::query::Root;
 
-/// Anonymous members within each other that are followed, as in `resolve`.
-const NESTED_MAX: u32 = 512;
 /// Bit 31 of a type's `info`, which says how it is read.
 const KIND_FLAG: u32 = 1 << 31;
+/// As many types as are mostly kept: tables that do not have to grow.
+const TYPES_GUESS: usize = 1024;
 /// The id of a type that does not exist.
 const DANGLING: u32 = u32::MAX;
 
@@ -47,24 +42,6 @@ pub(super) enum Depth {
 impl Depth {
     fn has_links(self) -> bool {
         matches!(self, Self::Shown | Self::Verbatim)
-    }
-}
-
-/// What comes of a question on a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    Found,
-    Missing,
-    Error,
-}
-
-impl Fate {
-    pub(super) fn of(rules: &Rules, query: &Query<'_>, kind: RelocKind, btf: &Btf<'_>, id: TypeId) -> Self {
-        match on_candidate(rules, query, kind, btf, id, &mut Budget::new()) {
-            Err(_) | Ok(Match::Found(Found { value: Err(ValueError::NoSize), .. })) => Self::Error,
-            Ok(Match::Found(_)) => Self::Found,
-            Ok(_) => Self::Missing,
-        }
     }
 }
 
@@ -98,6 +75,29 @@ pub(super) enum Item<'data> {
 
 pub(super) type Record<'data> = SmallVec<[Item<'data>; 16]>;
 
+/// Candidates of one root: their kind, that of enums for either, and their essential name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct List<'data> {
+    essential: &'data [u8],
+    kind: u8,
+}
+
+impl<'data> List<'data> {
+    fn of(btf: &Btf<'data>, id: TypeId) -> Option<Self> {
+        let ty = btf.ty(id)?;
+        let root = Root::new(btf.name(ty.name_off), ty.kind);
+        Some(Self { essential: root.essential, kind: root.kind.raw() })
+    }
+}
+
+/// The place of a type among those that stay types of their own. The ids in the kernel's own BTF would do as well, but a
+/// pack takes long to tell them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Pin<'data> {
+    list: List<'data>,
+    nth: u32,
+}
+
 /// What types of one class have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key<'data> {
@@ -120,8 +120,10 @@ struct Class {
 /// Marks on the types of one kernel. Its *units* are vmlinux, number 0, and its modules.
 pub(super) struct Marks<'k, 'data> {
     units: Vec<&'k Btf<'data>>,
-    /// By unit: types that stay types of their own, by their ids in the kernel's own BTF.
-    pinned: Vec<BTreeMap<TypeId, Node>>,
+    /// By unit: types that stay types of their own.
+    pinned: Vec<Vec<(Pin<'data>, Node)>>,
+    /// The list that comes first.
+    front: Option<List<'data>>,
     classes: Vec<Class>,
     class_of_key: HashMap<Key<'data>, usize>,
     class_of_type: HashMap<(usize, TypeId), Option<usize>>,
@@ -134,14 +136,15 @@ pub(super) struct Marks<'k, 'data> {
 impl<'k, 'data> Marks<'k, 'data> {
     pub(super) fn new(units: Vec<&'k Btf<'data>>) -> Self {
         Self {
-            pinned: vec![BTreeMap::new(); units.len()],
+            pinned: vec![Vec::new(); units.len()],
+            front: None,
             units,
             classes: Vec::new(),
-            class_of_key: HashMap::new(),
-            class_of_type: HashMap::new(),
+            class_of_key: HashMap::with_capacity(TYPES_GUESS),
+            class_of_type: HashMap::with_capacity(TYPES_GUESS),
             pending: Vec::new(),
-            visited: HashSet::new(),
-            joined: HashSet::new(),
+            visited: HashSet::with_capacity(TYPES_GUESS),
+            joined: HashSet::with_capacity(TYPES_GUESS),
         }
     }
 
@@ -149,42 +152,32 @@ impl<'k, 'data> Marks<'k, 'data> {
         self.units.get(unit).copied()
     }
 
-    /// Types of a unit that stay types of their own, in the order of their ids in the kernel's own BTF.
+    /// Types of a unit that stay types of their own, list by list, each in its order. To be called once all is closed.
     pub(super) fn pinned(&self, unit: usize) -> impl Iterator<Item = Node> + '_ {
-        self.pinned.get(unit).into_iter().flat_map(|it| it.values().copied())
+        let of_front = move |wanted: bool| {
+            let pinned = self.pinned.get(unit).into_iter().flatten();
+            pinned.filter(move |it| (Some(it.0.list) == self.front) == wanted).map(|it| it.1)
+        };
+        of_front(true).chain(of_front(false))
     }
 
-    /// Keeps a type as one of its own. `own`: its id in the kernel's own BTF, `id`: in the unit's.
-    pub(super) fn pin(&mut self, unit: usize, own: TypeId, id: TypeId, depth: Depth) {
-        let node = Node { id, place: Place::Value, depth };
-        if let Some(pinned) = self.pinned.get_mut(unit) {
-            pinned.insert(own, node);
+    /// Keeps a type as one of its own: number `nth` of the candidates for a root of its name and kind.
+    pub(super) fn pin(&mut self, unit: usize, id: TypeId, nth: u32, depth: Depth) {
+        let list = self.unit(unit).and_then(|btf| List::of(btf, id));
+        if let (Some(list), Some(pinned)) = (list, self.pinned.get_mut(unit)) {
+            let node = Node { id, place: Place::Value, depth };
+            pinned.push((Pin { list, nth }, node));
             self.pending.push((unit, node));
         }
     }
 
-    /// Marks what the questions about a root need of a candidate, which is pinned.
-    pub(super) fn candidate(
-        &mut self,
-        rules: &Rules,
-        unit: usize,
-        id: TypeId,
-        asked: impl Iterator<Item = (&'k Query<'k>, Fate)>,
-    ) {
-        let Some(btf) = self.unit(unit) else { return };
-        for (query, fate) in asked {
-            match &query.ask {
-                // Which error it is can depend on everything.
-                _ if fate == Fate::Error => self.reach(unit, id, Depth::Verbatim),
-                Ask::Field(steps) => self.field(unit, btf, id, steps),
-                Ask::Enumerator(essential) => self.enumerator(rules, unit, btf, id, essential),
-                Ask::TypeCompat(_) => self.reach(unit, id, Depth::Compared),
-                Ask::TypeMatches(_) => self.reach(unit, id, Depth::Whole),
-            }
-        }
+    /// Puts the candidates for a root of the name and kind of a type of vmlinux in front of all others.
+    pub(super) fn put_in_front(&mut self, id: TypeId) {
+        self.front = self.unit(0).and_then(|btf| List::of(btf, id));
     }
 
-    fn reach(&mut self, unit: usize, id: TypeId, depth: Depth) {
+    /// Keeps what is reached from a type that is by value, to this depth.
+    pub(super) fn reach(&mut self, unit: usize, id: TypeId, depth: Depth) {
         self.pending.push((unit, Node { id, place: Place::Value, depth }));
     }
 
@@ -192,84 +185,6 @@ impl<'k, 'data> Marks<'k, 'data> {
     pub(super) fn keep_part(&mut self, unit: usize, id: TypeId, index: u32) {
         if let Some(class) = self.class(unit, id).and_then(|it| self.classes.get_mut(it)) {
             class.parts.insert(index);
-        }
-    }
-
-    fn field(&mut self, unit: usize, btf: &Btf<'_>, root: TypeId, steps: &[Step<'_>]) {
-        let first = steps.iter().position(|it| !matches!(it, Step::Is(_)));
-        let is_root = |depth| first == Some(depth);
-        let mut met = HashSet::new();
-        let mut pending = vec![(root, 0)];
-        while let Some((id, depth)) = pending.pop() {
-            let Some((id, ty)) = btf.skip_mods_and_typedefs(id) else { continue };
-            let Some(step) = steps.get(depth).filter(|_| met.insert((id, depth))) else { continue };
-            match *step {
-                // The root already stands for the element that the first index selects.
-                Step::Index(_) if is_root(depth) => pending.push((id, depth + 1)),
-                Step::Index(_) if ty.kind == Kind::Array => pending.push((ty.array().elem, depth + 1)),
-                Step::Index(_) => {}
-                Step::Is(_) => pending.push((id, depth + 1)),
-                Step::Member { name, .. } => {
-                    let mut search = Search { name, has: HashMap::new(), hits: Vec::new() };
-                    self.members(unit, btf, (id, &ty), &mut search, NESTED_MAX);
-                    pending.extend(search.hits.into_iter().map(|hit| (hit, depth + 1)));
-                }
-            }
-        }
-    }
-
-    /// Keeps every member of the name that is looked for, through anonymous structs and unions. Returns whether there
-    /// is any.
-    fn members(
-        &mut self,
-        unit: usize,
-        btf: &Btf<'_>,
-        (id, ty): (TypeId, &Type<'_>),
-        search: &mut Search<'_>,
-        depth: u32,
-    ) -> bool {
-        if let Some(known) = search.has.get(&id) {
-            return *known;
-        }
-        search.has.insert(id, false);
-        let Some(depth) = depth.checked_sub(1) else { return false };
-        let mut has = false;
-        for (index, member) in (0..).zip(ty.members()) {
-            // Some loaders look for a member without a name.
-            let is_it = btf.name_is(member.name_off, search.name);
-            let inner = match btf.is_anonymous(member.name_off) {
-                true => btf.skip_mods_and_typedefs(member.type_id),
-                false => None,
-            };
-            let is_inside =
-                inner.is_some_and(|(inner, ty)| self.members(unit, btf, (inner, &ty), search, depth));
-            if !is_it && !is_inside {
-                continue;
-            }
-            has = true;
-            self.keep_part(unit, id, index);
-            if !is_it {
-                continue;
-            }
-            search.hits.push(member.type_id);
-            // An array without elements has no bound if it is the last member, so one that is not must not become it.
-            let last = ty.vlen().saturating_sub(1);
-            let behind = btf.skip_mods_and_typedefs(member.type_id);
-            if index != last && behind.is_some_and(|it| it.1.kind == Kind::Array && it.1.array().nelems == 0)
-            {
-                self.keep_part(unit, id, last);
-            }
-        }
-        search.has.insert(id, has);
-        has
-    }
-
-    fn enumerator(&mut self, rules: &Rules, unit: usize, btf: &Btf<'_>, root: TypeId, essential: &[u8]) {
-        let Some((id, ty)) = btf.skip_mods_and_typedefs(root) else { return };
-        let is_it = |name_off| rules.flavors.essential(btf.name(name_off)) == essential;
-        let found = (0..).zip(ty.enumerators()).find(|(_, it)| is_it(it.name_off));
-        if let Some((index, _)) = found {
-            self.keep_part(unit, id, index);
         }
     }
 
@@ -292,6 +207,10 @@ impl<'k, 'data> Marks<'k, 'data> {
 
     /// Spreads depths to all that is reached. To be called once everything is marked.
     pub(super) fn close(&mut self) -> Result<(), MinimalError> {
+        for pinned in &mut self.pinned {
+            pinned.sort_by_key(|it| it.0);
+            pinned.dedup_by_key(|it| it.0);
+        }
         while let Some((unit, node)) = self.pending.pop() {
             if !self.visited.insert((unit, node)) {
                 continue;
@@ -419,15 +338,6 @@ impl<'k, 'data> Marks<'k, 'data> {
         }
         Ok(out)
     }
-}
-
-/// Members of one name, through anonymous members.
-struct Search<'n> {
-    name: &'n [u8],
-    /// Whether a type has such a member.
-    has: HashMap<TypeId, bool>,
-    /// Their types.
-    hits: Vec<TypeId>,
 }
 
 fn set_info(record: &mut Record<'_>, info: u32) {

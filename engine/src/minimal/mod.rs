@@ -1,8 +1,8 @@
 //! As much of a kernel's BTF as some objects need: relocating with it gives what relocating with all of it gives.
 //!
-//! For every question of the objects and every candidate of its root, found matching or not, `mark` notes what the
+//! For every question of the objects and every candidate of its root, found matching or not, `wanted` notes what the
 //! loader looks at on the way to its answer, and `emit` writes the types that were marked, with those of their members and
-//! enumerators that were: the candidates in their order, and behind them what they need.
+//! enumerators that were: the candidates of each root in their order, and behind them what they need.
 //!
 //! * Candidates of a root stay, in their order. One that lacks a field stays without it: it keeps modules from being
 //!   asked, and says why there is no answer. Only where others answer every question, one that answers none goes.
@@ -19,19 +19,24 @@ mod emit;
 mod mark;
 mod strings;
 mod symbols;
+mod wanted;
 
-use crate::batch::AskedOfRoot;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::batch::{AskedOfRoot, Batch};
 use crate::btf::{Btf, BtfError, LONGS, TypeId};
 use crate::depend::{Need, wants_module};
-use crate::dialect::{Kinds, Loader, Rules, Searched};
+use crate::dialect::Loader;
 use crate::format::btf::Kind;
-use crate::format::btf_ext::RelocKind;
 use crate::kernel::{Indexed, Kernel};
-use crate::query::{Query, Root};
+use crate::query::Root;
 
 use emit::{Emitted, emit};
-use mark::{Depth, Fate, Marks};
+use mark::{Depth, Marks};
 use symbols::symbols;
+use wanted::Wanted;
 
 /// What is left of a kernel's BTF.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,27 +87,64 @@ pub fn minimal(
     questions: &[AskedOfRoot<'_, '_>],
     needs: &[Need<'_>],
 ) -> Result<Minimal, MinimalError> {
+    let mut found = minimals(&Batch::SEQUENTIAL, &[kernel], loader, questions, needs);
+    found.pop().expect("one for each kernel")
+}
+
+/// [`minimal`] for each of some kernels, which share the work where they have the same types.
+pub fn minimals(
+    batch: &Batch,
+    kernels: &[&Kernel<'_>],
+    loader: Loader,
+    questions: &[AskedOfRoot<'_, '_>],
+    needs: &[Need<'_>],
+) -> Vec<Result<Minimal, MinimalError>> {
+    if loader == Loader::EbpfGo {
+        return kernels.iter().map(|_| Err(MinimalError::Loader)).collect();
+    }
+    let wanted = batch.map(questions, |asked| Wanted::new(kernels, loader, asked));
+    // Kernels with the same candidates for all roots come out the same, unless they are asked for more.
+    let mut known: HashMap<_, usize> = HashMap::new();
+    let mut first = Vec::new();
+    let alike = kernels.iter().enumerate().map(|(number, kernel)| {
+        let candidates: Vec<&[(usize, usize)]> = wanted.iter().map(|it| it.of_kernel(number)).collect();
+        let own = if needs.is_empty() { None } else { Some(number) };
+        *known.entry((Arc::as_ptr(&kernel.vmlinux.btf), longs(kernel), candidates, own)).or_insert_with(
+            || {
+                first.push((number, *kernel));
+                first.len() - 1
+            },
+        )
+    });
+    let alike: Vec<usize> = alike.collect();
+    let reduced = batch.map(&first, |(number, kernel)| reduce(kernel, *number, &wanted, needs));
+    alike.into_iter().map(|it| reduced.get(it).cloned().expect("one for each that differs")).collect()
+}
+
+/// Vmlinux, unit number 0, and the modules.
+fn units<'a, 'data>(kernel: &'a Kernel<'data>) -> impl Iterator<Item = &'a Indexed<'data>> {
+    std::iter::once(&kernel.vmlinux).chain(kernel.modules.iter().map(|it| &it.indexed))
+}
+
+/// Reduces kernel number `number`.
+fn reduce(
+    kernel: &Kernel<'_>,
+    number: usize,
+    wanted: &[Wanted],
+    needs: &[Need<'_>],
+) -> Result<Minimal, MinimalError> {
     let btf = &kernel.vmlinux.btf;
     if kernel.packed.is_none() && btf.base().is_some() {
         return Err(MinimalError::Split);
     }
-    let units: Vec<&Indexed<'_>> =
-        std::iter::once(&kernel.vmlinux).chain(kernel.modules.iter().map(|it| &it.indexed)).collect();
+    let units: Vec<&Indexed<'_>> = units(kernel).collect();
     let mut marks = Marks::new(units.iter().map(|it| &*it.btf).collect());
-    if loader == Loader::EbpfGo {
-        return Err(MinimalError::Loader);
-    }
-    let rules = Rules::of(loader, btf.pointer_size());
-    for (root, queries) in questions {
-        if !candidates(&rules, &units, root, queries, &mut marks) {
-            declaration(&units, root, &mut marks);
-        }
-    }
+    wanted.iter().for_each(|it| it.mark(number, &mut marks));
     symbols(kernel, &units, needs, &mut marks);
     marks.close()?;
     let mut base = emit(&marks, 0, None)?;
     if Btf::parse(&base.bytes)?.pointer_size() != btf.pointer_size() {
-        base = with_pointer_size(&kernel.vmlinux, &mut marks)?;
+        base = with_pointer_size(kernel, &mut marks)?;
     }
     let mut minimal = Minimal { vmlinux: Vec::new(), modules: Vec::new() };
     for (number, module) in kernel.modules.iter().enumerate() {
@@ -115,72 +157,24 @@ pub fn minimal(
     Ok(minimal)
 }
 
-/// Keeps the candidates for a root. Returns whether there is any.
-fn candidates<'a, 'data>(
-    rules: &Rules,
-    units: &[&'a Indexed<'data>],
-    root: &Root<'_>,
-    queries: &'a [(&Query<'_>, RelocKind)],
-    marks: &mut Marks<'a, 'data>,
-) -> bool {
-    let mut any = false;
-    for (unit, indexed) in units.iter().enumerate() {
-        let found = candidates_in(rules, indexed, root);
-        let fates = found.iter().map(|(_, id)| {
-            queries.iter().map(|(query, kind)| Fate::of(rules, query, *kind, &indexed.btf, *id)).collect()
-        });
-        let fates: Vec<Vec<Fate>> = fates.collect();
-        // One that no question is met by is no loss if another one meets them all: then nobody hears of it.
-        let is_met = |number: usize| fates.iter().any(|it| it.get(number) == Some(&Fate::Found));
-        let all_met = (0..queries.len()).all(is_met);
-        for (&(own, id), fates) in found.iter().zip(&fates) {
-            any = true;
-            if all_met && fates.iter().all(|it| *it == Fate::Missing) {
-                continue;
-            }
-            marks.pin(unit, own, id, Depth::Sized);
-            marks.candidate(rules, unit, id, queries.iter().map(|it| it.0).zip(fates.iter().copied()));
-        }
-        // Modules count only where vmlinux has none, matching or not.
-        if unit == 0
-            && (rules.searched == Searched::Vmlinux || any && rules.searched == Searched::ModulesIfNone)
-        {
-            break;
-        }
-    }
-    any
+/// Types that may tell the size of a pointer, each with its number among the candidates for a root of its name.
+fn longs(kernel: &Kernel<'_>) -> Vec<(u32, TypeId)> {
+    let listed = LONGS.iter().flat_map(|name| (0..).zip(kernel.vmlinux.listed(&Root::new(name, Kind::Int))));
+    listed.collect()
 }
 
-/// Candidates of one unit: the id that each has in the kernel's own BTF, and the one in the unit's.
-fn candidates_in(rules: &Rules, indexed: &Indexed<'_>, root: &Root<'_>) -> Vec<(TypeId, TypeId)> {
-    let takes = |id| rules.kinds != Kinds::Exact || indexed.btf.ty(id).is_some_and(|it| it.kind == root.kind);
-    indexed.found(root).into_iter().filter(|it| takes(it.1)).collect()
-}
-
-/// Keeps a forward declaration of a type that is not there: the reason given for its absence is another one then.
-fn declaration<'data>(units: &[&Indexed<'data>], root: &Root<'_>, marks: &mut Marks<'_, 'data>) {
-    let root = Root { kind: Kind::Fwd, ..*root };
-    let mut declared = (0..).zip(units).filter_map(|(unit, it)| Some((unit, *it.found(&root).first()?)));
-    if let Some((unit, (own, id))) = declared.next() {
-        marks.pin(unit, own, id, Depth::Sized);
-    }
-}
-
-/// Keeps the type that tells the size of a pointer.
+/// Keeps a type that tells the size of a pointer, before all others that might.
 fn with_pointer_size<'data>(
-    vmlinux: &Indexed<'data>,
+    kernel: &Kernel<'data>,
     marks: &mut Marks<'_, 'data>,
 ) -> Result<Emitted<'data>, MinimalError> {
-    let size = vmlinux.btf.pointer_size();
-    let found = LONGS.iter().flat_map(|name| {
-        let is_it = |id| {
-            let ty = vmlinux.btf.ty(id);
-            ty.is_some_and(|it| matches!(it.size(), 4 | 8) && vmlinux.btf.name_is(it.name_off, name))
-        };
-        vmlinux.found(&Root::new(name, Kind::Int)).into_iter().filter(move |it| is_it(it.1))
-    });
-    let (own, id) = found.min().ok_or(MinimalError::PointerSize { size })?;
-    marks.pin(0, own, id, Depth::Sized);
+    let btf = &kernel.vmlinux.btf;
+    let size = btf.pointer_size();
+    let is_it = |id| btf.ty(id).is_some_and(|it| it.size() == size && LONGS.contains(&btf.name(it.name_off)));
+    let found = longs(kernel).into_iter().find(|it| is_it(it.1));
+    let (nth, id) = found.ok_or(MinimalError::PointerSize { size })?;
+    marks.pin(0, id, nth, Depth::Sized);
+    marks.put_in_front(id);
     marks.close()?;
     let emitted = emit(marks, 0, None)?;
     match Btf::parse(&emitted.bytes)?.pointer_size() == size {

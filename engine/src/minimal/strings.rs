@@ -16,28 +16,52 @@ fn from_behind(a: &[u8], b: &[u8]) -> Ordering {
     a.iter().rev().cmp(b.iter().rev())
 }
 
+/// The last bytes, the last of them first: mostly enough to tell the order.
+fn last_bytes(name: &[u8]) -> u64 {
+    let mut last = [0; 8];
+    last.iter_mut().zip(name.iter().rev()).for_each(|(to, from)| *to = *from);
+    u64::from_be_bytes(last)
+}
+
 impl<'data> Strings<'data> {
-    /// A section with all of `names`; what `base` has is left out.
-    pub(super) fn new(names: impl Iterator<Item = &'data [u8]>, base: Option<&Self>) -> Self {
-        let in_base = |name: &[u8]| base.is_some_and(|it| it.find(name).is_some());
-        let mut names: Vec<&[u8]> = names.filter(|it| !it.is_empty()).collect();
-        names.sort_unstable_by(|a, b| from_behind(a, b));
-        names.dedup();
-        names.retain(|it| !in_base(it));
-        // Whatever ends with a string comes right behind it.
-        let is_end = |pair: &[&[u8]]| matches!(pair, [it, next] if next.ends_with(it));
-        let ends: Vec<bool> = names.windows(2).map(is_end).chain([false]).collect();
-        let (mut bytes, start) = match base {
+    /// A section with `names`, all of them different; what `base` has is left out. Returns the offset of each too.
+    pub(super) fn new(names: &[&'data [u8]], base: Option<&Self>) -> (Self, Vec<u32>) {
+        let (bytes, start) = match base {
             Some(base) => (Vec::new(), base.end()),
             None => (vec![0], 0),
         };
-        let mut stored = Vec::new();
-        for (name, _) in names.into_iter().zip(ends).filter(|it| !it.1) {
-            stored.push((name, start.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX))));
-            bytes.extend(name);
-            bytes.push(0);
+        let mut this = Self { bytes, start, stored: Vec::new() };
+        let mut offsets = vec![0; names.len()];
+        let mut own = Vec::with_capacity(names.len());
+        for (&name, offset) in names.iter().zip(&mut offsets).filter(|it| !it.0.is_empty()) {
+            match base.and_then(|it| it.find(name)) {
+                Some(known) => *offset = known,
+                None => own.push((last_bytes(name), name, offset)),
+            }
         }
-        Self { bytes, start, stored }
+        own.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| from_behind(b.1, a.1)));
+        // From the last on, as whatever ends with a string comes right behind it.
+        let mut is_stored = vec![false; own.len()];
+        let mut behind: &[u8] = &[];
+        for ((_, name, _), is_stored) in own.iter().zip(&mut is_stored) {
+            *is_stored = !behind.ends_with(name);
+            behind = name;
+        }
+        for ((_, name, _), _) in own.iter().zip(&is_stored).rev().filter(|it| *it.1) {
+            this.stored.push((name, this.end()));
+            this.bytes.extend_from_slice(name);
+            this.bytes.push(0);
+        }
+        let mut stored = this.stored.iter().rev();
+        let mut whole: (&[u8], u32) = (&[], 0);
+        for ((_, name, offset), is_stored) in own.into_iter().zip(is_stored) {
+            if is_stored {
+                whole = stored.next().copied().unwrap_or_default();
+            }
+            // Shorter than what was written, which is shorter than the kernel's own strings.
+            *offset = whole.1.saturating_add(u32::try_from(whole.0.len() - name.len()).unwrap_or(0));
+        }
+        (this, offsets)
     }
 
     fn end(&self) -> u32 {
@@ -48,14 +72,6 @@ impl<'data> Strings<'data> {
         let at = self.stored.partition_point(|it| from_behind(it.0, name) == Ordering::Less);
         let (stored, offset) = self.stored.get(at).filter(|it| it.0.ends_with(name))?;
         u32::try_from(stored.len() - name.len()).ok()?.checked_add(*offset)
-    }
-
-    /// Where one of the names is.
-    pub(super) fn offset(&self, name: &[u8], base: Option<&Self>) -> u32 {
-        match name {
-            [] => 0,
-            name => base.and_then(|it| it.find(name)).or_else(|| self.find(name)).unwrap_or(0),
-        }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

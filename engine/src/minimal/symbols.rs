@@ -13,9 +13,9 @@ pub(super) fn symbols<'data>(
     marks: &mut Marks<'_, 'data>,
 ) {
     if needs.iter().any(Need::needs_kernel_btf)
-        && let Some((own, id)) = kernel.vmlinux.found_named(BUILT_IN_WITNESS, Kind::Func)
+        && let Some((nth, id)) = kernel.vmlinux.listed_named(BUILT_IN_WITNESS, Kind::Func)
     {
-        marks.pin(0, own, id, Depth::Sized);
+        marks.pin(0, id, nth, Depth::Sized);
     }
     for need in needs {
         looked_up(need).iter().for_each(|it| symbol(units, it, marks));
@@ -23,9 +23,9 @@ pub(super) fn symbols<'data>(
             // Some are found by their names, and the first of a name is meant.
             let btf = &kernel.vmlinux.btf;
             let named = btf.ty(id).filter(|ty| !btf.is_anonymous(ty.name_off));
-            let found = named.and_then(|ty| kernel.vmlinux.found_named(btf.name(ty.name_off), ty.kind));
-            if let Some((own, id)) = found {
-                marks.pin(0, own, id, Depth::Sized);
+            let found = named.and_then(|ty| kernel.vmlinux.listed_named(btf.name(ty.name_off), ty.kind));
+            if let Some((nth, id)) = found {
+                marks.pin(0, id, nth, Depth::Sized);
             }
             members.into_iter().for_each(|it| marks.keep_part(0, id, it));
         }
@@ -39,8 +39,8 @@ fn symbol<'data>(units: &[&Indexed<'data>], wanted: &LookedUp, marks: &mut Marks
         Extent::Functions => Depth::Whole,
     };
     for (unit, indexed) in units.iter().enumerate() {
-        let Some((own, id)) = indexed.found_named(&wanted.name, wanted.kind) else { continue };
-        marks.pin(unit, own, id, depth);
+        let Some((nth, id)) = indexed.listed_named(&wanted.name, wanted.kind) else { continue };
+        marks.pin(unit, id, nth, depth);
         if wanted.extent == Extent::Members {
             let count = indexed.btf.ty(id).map_or(0, |it| it.vlen());
             (0..count).for_each(|it| marks.keep_part(unit, id, it));

@@ -84,30 +84,41 @@ pub fn on_candidate(
     root: TypeId,
     budget: &mut Budget,
 ) -> Result<Match, ResolveError> {
-    let place = match &query.ask {
-        Ask::Field(steps) => find_place(rules, steps, btf, root, budget)?,
-        Ask::Enumerator(essential) => find_enumerator(rules, essential, btf, root)?,
+    Ok(match find(rules, &query.ask, btf, root, budget)? {
+        Ok(place) => {
+            Match::Found(Found { bit_offset: place.bit_offset, value: value::of(rules, btf, kind, &place) })
+        }
+        Err(missing) => Match::Missing(missing),
+    })
+}
+
+/// Finds what is asked for in type `root`, whatever value the relocation is to have there; the outer error is fatal, the
+/// inner one says what is missing.
+pub(crate) fn find(
+    rules: &Rules,
+    ask: &Ask<'_>,
+    btf: &Btf<'_>,
+    root: TypeId,
+    budget: &mut Budget,
+) -> Result<Result<Place, Missing>, ResolveError> {
+    match ask {
+        Ask::Field(steps) => find_place(rules, steps, btf, root, budget),
+        Ask::Enumerator(essential) => find_enumerator(rules, essential, btf, root),
         Ask::TypeCompat(local) => {
             let is_compat = match rules.types {
                 Types::Libbpf => types_are_compat(rules, &local.btf, local.id, btf, root, budget)?,
                 Types::EbpfGo => pairs::are_compat((&local.btf, local.id), (btf, root), budget)?,
             };
-            type_place(is_compat, root)
+            Ok(type_place(is_compat, root))
         }
         Ask::TypeMatches(local) => {
             let matches = match rules.types {
                 Types::Libbpf => matches::types_match(rules, &local.btf, local.id, btf, root, budget)?,
                 Types::EbpfGo => pairs::match_each_other(rules, (&local.btf, local.id), (btf, root), budget)?,
             };
-            type_place(matches, root)
+            Ok(type_place(matches, root))
         }
-    };
-    Ok(match place {
-        Ok(place) => {
-            Match::Found(Found { bit_offset: place.bit_offset, value: value::of(rules, btf, kind, &place) })
-        }
-        Err(missing) => Match::Missing(missing),
-    })
+    }
 }
 
 /// Follows `steps` from `root`; the outer error is fatal, the inner one says what is missing.

@@ -1,9 +1,11 @@
-//! Builders of the inputs: BTF, `.BTF.ext`, instructions and relocatable BPF objects.
+//! Builders of the inputs: BTF, `.BTF.ext`, instructions, relocatable BPF objects and kernel images.
 //!
 //! They write what they are told to, valid or not: most tests want something that a compiler would not emit.
 //! They panic where a request cannot be written at all (a type id that is not the builder's, for example).
 
+pub mod archive;
 mod btf;
+pub mod image;
 mod insn;
 mod object;
 

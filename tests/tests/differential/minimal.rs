@@ -67,8 +67,7 @@ fn reduce(kernel: &Kernel<'_>, objects: &[Object<'_>]) -> Minimal {
 fn reduce_for(loader: Loader, kernel: &Kernel<'_>, objects: &[Object<'_>]) -> Minimal {
     let btf = &kernel.vmlinux.btf;
     let questions = Questions::new(&Batch::SEQUENTIAL, objects, &Rules::of(loader, btf.pointer_size()));
-    minimal(kernel, loader, &questions.distinct(&Batch::SEQUENTIAL, btf.endian()), &[])
-        .expect("a minimal BTF")
+    minimal(kernel, loader, &questions.distinct(btf.endian()), &[]).expect("a minimal BTF")
 }
 
 /// What has to be the same: all but the numbers that are ids.

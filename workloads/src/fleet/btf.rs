@@ -1,23 +1,15 @@
-//! As much of BTF as is needed to find it in a kernel image and to count what is in it.
+//! As much of BTF as is needed to count what is in it.
 //!
-//! The engine is left out on purpose: what is fetched here is what the engine is tested with, so whether
-//! the engine likes it must not decide whether it is kept.
-
-use memchr::memmem;
+//! The engine takes it out of kernel images and is left out of the rest on purpose: what is fetched here is what the
+//! engine is tested with.
 
 use super::bytes::Bytes;
-
-/// Fewer types than this, and what looks like BTF in the middle of an image is not the kernel's: the
-/// smallest kernels have tens of thousands.
-const MIN_KERNEL_TYPES: usize = 1000;
 
 /// Where the sections of a blob of BTF are. All offsets count from the start of the blob.
 #[derive(Clone, Copy, Debug)]
 struct Header {
     types: (usize, usize),
     strings: (usize, usize),
-    /// Length of header and all sections.
-    len: usize,
 }
 
 impl Header {
@@ -39,10 +31,7 @@ impl Header {
             (end <= data.len()).then_some((start, end))
         };
         let (types, strings) = (section(8)?, section(16)?);
-        // Headers of 7.x kernels may have a third section, which describes the layout of the kinds.
-        let layout = if header_len >= 32 { section(24)? } else { (0, 0) };
-        let len = types.1.max(strings.1).max(layout.1);
-        Some((Header { types, strings, len }, bytes))
+        Some((Header { types, strings }, bytes))
     }
 }
 
@@ -75,26 +64,6 @@ pub(super) fn type_count(data: &[u8]) -> Option<usize> {
 pub(super) fn strings(data: &[u8]) -> Option<&[u8]> {
     let (header, _) = Header::parse(data)?;
     data.get(header.strings.0..header.strings.1)
-}
-
-/// Finds the kernel's BTF anywhere in an unpacked image: the valid blob with the most types.
-pub(super) fn find(image: &[u8]) -> Option<&[u8]> {
-    let starts = [&[0x9f, 0xeb, 1], &[0xeb, 0x9f, 1]].into_iter().flat_map(|magic| {
-        // Collected, since the finder borrows its needle.
-        memmem::find_iter(image, magic).collect::<Vec<_>>()
-    });
-    let blobs = starts.filter_map(|start| {
-        let data = image.get(start..)?;
-        let (header, _) = Header::parse(data)?;
-        let strings = data.get(header.strings.0..header.strings.1)?;
-        // The strings of BTF without a base begin with the empty one.
-        if strings.first() != Some(&0) || strings.last() != Some(&0) {
-            return None;
-        }
-        let count = type_count(data).filter(|&count| count >= MIN_KERNEL_TYPES)?;
-        Some((count, data.get(..header.len)?))
-    });
-    blobs.max_by_key(|&(count, _)| count).map(|(_, blob)| blob)
 }
 
 /// Number of CO-RE records in a `.BTF.ext` section.
@@ -171,15 +140,6 @@ pub(super) mod tests {
         data[24 + 7] = 4;
         data[24 + 4] = 9;
         assert_eq!(type_count(&data), None);
-    }
-
-    #[test]
-    fn the_largest_valid_blob_is_found_and_cut_exactly() {
-        let (small, large) = (blob(1000, true), blob(1001, true));
-        let image =
-            [b"some code \xeb\x9f\x01".as_slice(), &small, b"....", &large, b"\x9f\xeb\x01tail"].concat();
-        assert_eq!(find(&image), Some(large.as_slice()));
-        assert_eq!(find(&blob(999, false)), None);
     }
 
     #[test]

@@ -13,12 +13,6 @@ impl<'a> Bytes<'a> {
         self.data.get(at..at.checked_add(len)?)
     }
 
-    /// The two bytes at `at`.
-    pub(super) fn u16(self, at: usize) -> Option<u16> {
-        let bytes = self.slice(at, 2)?.try_into().ok()?;
-        Some(if self.big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
-    }
-
     /// The four bytes at `at`.
     pub(super) fn u32(self, at: usize) -> Option<u32> {
         let bytes = self.slice(at, 4)?.try_into().ok()?;

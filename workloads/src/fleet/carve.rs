@@ -4,12 +4,11 @@
 use std::ops::Range;
 
 use memchr::memmem;
-use object::Endianness;
 use object::elf::{EM_BPF, FileHeader64};
 use object::read::elf::{FileHeader, SectionHeader};
+use object::{Endianness, Object, ObjectSection};
 
 use super::btf;
-use super::kernel::elf_section;
 
 /// What an object begins with: the magic and the 64-bit class. There is no BPF of 32 bits.
 const MAGIC: &[u8] = b"\x7fELF\x02";
@@ -58,6 +57,15 @@ pub(super) fn source_name(object: &[u8]) -> Option<String> {
     };
     // Any other `.c` may be a header's neighbour that only line information names.
     [".bpf.c", ".c", ".rs"].into_iter().find_map(named)
+}
+
+/// The section `name` of an ELF file of either class and byte order.
+pub(super) fn elf_section<'a>(elf: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    if !elf.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let file = object::File::parse(elf).ok()?;
+    file.section_by_name(name)?.data().ok().filter(|data| !data.is_empty())
 }
 
 fn is_bpf(data: &[u8]) -> bool {

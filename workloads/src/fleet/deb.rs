@@ -3,10 +3,10 @@
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 
-use super::unpack::{self, Format};
+use btfleet_engine::ingest::{Compression, read_all};
 
 /// Longest file of a package that is looked at. The largest real one is a kernel of 100 MB.
-const MAX_FILE: usize = 1 << 30;
+const MAX_FILE: u64 = 1 << 30;
 
 /// What a package may unpack to. The largest real ones reach 1 GB.
 const MAX_TOTAL: u64 = 16 << 30;
@@ -34,7 +34,7 @@ pub(super) fn visit(
         }
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let path = path.trim_start_matches("./");
-        if wanted(path) && visit(path, unpack::read_all(entry, MAX_FILE)?).is_break() {
+        if wanted(path) && visit(path, read_all(entry, MAX_FILE)?).is_break() {
             break;
         }
     }
@@ -59,10 +59,10 @@ fn find_data<'a>(deb: &'a mut (impl BufRead + Seek)) -> io::Result<Box<dyn Read 
             let data = deb.take(size);
             return match name.trim_end_matches('/') {
                 "data.tar" => Ok(Box::new(data)),
-                "data.tar.gz" => Format::Gzip.reader(data),
-                "data.tar.xz" => Format::Xz.reader(data),
-                "data.tar.zst" => Format::Zstd.reader(data),
-                "data.tar.lzma" => Format::Lzma.reader(data),
+                "data.tar.gz" => Compression::Gzip.file(data),
+                "data.tar.xz" => Compression::Xz.file(data),
+                "data.tar.zst" => Compression::Zstd.file(data),
+                "data.tar.lzma" => Compression::Lzma.file(data),
                 _ => Err(bad("is compressed in a way that is not supported")),
             };
         }
@@ -85,13 +85,25 @@ fn member(header: &[u8; HEADER_LEN]) -> Option<(&str, u64)> {
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 pub(super) mod tests {
-    use std::io::Cursor;
+    use std::io::{Cursor, Write};
 
-    use super::super::unpack::tests::pack;
     use super::*;
 
+    /// `data`, compressed.
+    pub(in crate::fleet) fn pack(format: Compression, data: &[u8]) -> Vec<u8> {
+        match format {
+            Compression::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(data).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Zstd => zstd::encode_all(data, 1).unwrap(),
+            _ => liblzma::encode_all(data, 0).unwrap(),
+        }
+    }
+
     /// A package with these files, whose tar archive is packed as `format`.
-    pub(in crate::fleet) fn package(format: Format, files: &[(&str, &[u8])]) -> Vec<u8> {
+    pub(in crate::fleet) fn package(format: Compression, files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (path, data) in files {
             let mut header = tar::Header::new_gnu();
@@ -100,8 +112,8 @@ pub(super) mod tests {
             tar.append_data(&mut header, path, *data).unwrap();
         }
         let suffix = match format {
-            Format::Gzip => "gz",
-            Format::Zstd => "zst",
+            Compression::Gzip => "gz",
+            Compression::Zstd => "zst",
             _ => "xz",
         };
         let data = pack(format, &tar.into_inner().unwrap());
@@ -117,7 +129,7 @@ pub(super) mod tests {
 
     #[test]
     fn wanted_files_are_read_whatever_the_compression() {
-        for format in [Format::Gzip, Format::Xz, Format::Zstd] {
+        for format in [Compression::Gzip, Compression::Xz, Compression::Zstd] {
             let deb = package(format, &[("boot/a", b"1"), ("usr/b", b"22"), ("usr/c", b"333")]);
             let mut found = Vec::new();
             visit(
@@ -135,7 +147,7 @@ pub(super) mod tests {
 
     #[test]
     fn broken_packages_are_errors() {
-        let deb = package(Format::Xz, &[("a", &[7; 5000])]);
+        let deb = package(Compression::Xz, &[("a", &[7; 5000])]);
         let visit_all = |deb: &[u8]| {
             let mut files = 0;
             visit(

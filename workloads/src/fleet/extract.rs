@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Seek};
 use std::ops::ControlFlow;
+use std::path::Path;
 
-use super::kernel::{btf_of_image, elf_section};
+use btfleet_engine::ingest::{BtfBytes, Compression, Intake};
+
+use super::carve::elf_section;
 use super::list::Part;
 use super::manifest::{File, sha256};
-use super::unpack::Format;
 use super::{btf, carve, deb};
 
 /// What a compressed file in a package may unpack to, other than a kernel.
-const MAX_UNPACKED: usize = 256 << 20;
+const MAX_UNPACKED: u64 = 256 << 20;
 
 /// What may be kept of one package, as a bound on memory. All modules of a kernel have about 100 MB.
 const MAX_KEPT: u64 = 2 << 30;
@@ -71,9 +73,14 @@ impl Collector<'_> {
     fn add(&mut self, path: &str, data: &[u8]) -> ControlFlow<()> {
         let has = |part| self.parts.contains(&part);
         if let Some(release) = kernel_release(path).filter(|_| has(Part::Kernel))
-            && let Some(btf) = btf_of_image(data)
+            && let Ok(found) = BtfBytes::find(&Intake::default(), data.to_vec(), Path::new(path))
         {
-            self.keep_btf(Part::Kernel, format!("kernels/{}.btf", plain(release)), path, btf);
+            self.keep_btf(
+                Part::Kernel,
+                format!("kernels/{}.btf", plain(release)),
+                path,
+                found.btf().to_vec(),
+            );
             if self.parts.len() == 1 {
                 return ControlFlow::Break(()); // The modules behind it are most of the package.
             }
@@ -148,7 +155,7 @@ impl Collector<'_> {
 
 fn unpacked(data: &[u8]) -> Option<Vec<u8>> {
     // lzma has no magic worth the name, and nobody packs files of packages with it.
-    let format = Format::of(data).filter(|&it| it != Format::Lzma)?;
+    let format = Compression::of(data).filter(|&it| it != Compression::Lzma)?;
     format.unpack(data, MAX_UNPACKED).ok()
 }
 
@@ -188,11 +195,9 @@ fn plain(name: &str) -> String {
 mod tests {
     use std::fs;
     use std::io::Cursor;
-    use std::path::Path;
 
     use super::super::btf::tests::blob;
-    use super::super::deb::tests::package;
-    use super::super::unpack::tests::pack;
+    use super::super::deb::tests::{pack, package};
     use super::*;
 
     fn paths(outputs: &[Output]) -> Vec<&str> {
@@ -202,7 +207,7 @@ mod tests {
     #[test]
     fn a_kernel_package_gives_its_btf() {
         let image = [b"code".as_slice(), &blob(1500, false)].concat();
-        let deb = package(Format::Xz, &[("boot/config-6.1-x", b""), ("./boot/vmlinuz-6.1-x", &image)]);
+        let deb = package(Compression::Xz, &[("boot/config-6.1-x", b""), ("./boot/vmlinuz-6.1-x", &image)]);
         let outputs = extract(Cursor::new(&deb), "linux", &BTreeSet::from([Part::Kernel])).unwrap();
         assert_eq!(paths(&outputs), ["kernels/6.1-x.btf"]);
         assert_eq!(outputs[0].file.types, 1500);
@@ -219,12 +224,12 @@ mod tests {
             fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/objects/xdp_count.bpf.o")).unwrap();
         let tool = [b"\x7fELF\x02\x01 a program ".as_slice(), &other, b"more"].concat();
         let deb = package(
-            Format::Zstd,
+            Compression::Zstd,
             &[
                 ("usr/lib/bpf/snoop.bpf.o", &object),
                 ("usr/lib/bpf/again.bpf.o", &object),
                 ("usr/bin/tool", &tool),
-                ("usr/lib/bpf/tool.o.gz", &pack(Format::Gzip, &[object.as_slice(), b"x"].concat())),
+                ("usr/lib/bpf/tool.o.gz", &pack(Compression::Gzip, &[object.as_slice(), b"x"].concat())),
             ],
         );
         let outputs = extract(Cursor::new(&deb), "p_1:2_amd64", &BTreeSet::from([Part::Objects])).unwrap();

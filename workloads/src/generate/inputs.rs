@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use btfleet_engine::ingest::{BtfBytes, looks_like_kernel, read_file};
+use btfleet_engine::ingest::{BtfBytes, Intake, looks_like_kernel};
 use btfleet_engine::object::Object;
 
 use super::Error;
@@ -135,11 +135,12 @@ pub(super) fn kernels(dir: &Path) -> Result<Vec<KernelInput>, Error> {
 /// The BTF of a kernel.
 pub(super) fn read_kernel(input: &KernelInput) -> Result<Vec<u8>, Error> {
     let unusable = |what: String| Error::Unusable { path: input.path.clone(), what };
-    let data = read_file(&input.path).map_err(|error| unusable(error.to_string()))?;
+    let data = Intake::default().read(&input.path).map_err(|error| unusable(error.to_string()))?;
     if !looks_like_kernel(&data) {
         return Err(unusable("is no BTF".to_owned()));
     }
-    let btf = BtfBytes::find(data, &input.path).map_err(|error| unusable(error.to_string()))?;
+    let btf =
+        BtfBytes::find(&Intake::default(), data, &input.path).map_err(|error| unusable(error.to_string()))?;
     Ok(btf.btf().to_vec())
 }
 

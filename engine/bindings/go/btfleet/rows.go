@@ -129,12 +129,66 @@ type Program struct {
 	Insns []byte
 }
 
-func texts(list **C.char, count C.size_t) []string {
-	var texts []string
+// maker makes Go values of the rows of one handle. Rows share what they say, and there are many of them: a piece of memory
+// for each would cost more than all else.
+type maker struct {
+	// Texts by where they are: equal ones are mostly at the same place, and stay there as long as the handle.
+	texts map[*C.char]string
+	// What pointers to numbers point to, and instructions, from one end on.
+	numbers []uint64
+	bytes   []byte
+}
+
+func newMaker() *maker {
+	return &maker{texts: make(map[*C.char]string)}
+}
+
+// room makes room for the numbers and instructions of so many rows.
+func (m *maker) room(rows int) {
+	m.numbers = make([]uint64, 0, 2*rows)
+	m.bytes = make([]byte, 0, 8*rows)
+}
+
+func (m *maker) text(text *C.char) string {
+	if text == nil {
+		return ""
+	}
+	known, ok := m.texts[text]
+	if !ok {
+		known = C.GoString(text)
+		m.texts[text] = known
+	}
+	return known
+}
+
+func (m *maker) list(list **C.char, count C.size_t) []string {
+	if count == 0 {
+		return nil
+	}
+	texts := make([]string, 0, int(count))
 	for _, text := range unsafe.Slice(list, int(count)) {
-		texts = append(texts, C.GoString(text))
+		texts = append(texts, m.text(text))
 	}
 	return texts
+}
+
+func (m *maker) number(number C.uint64_t) *uint64 {
+	// Where there is no room left, another piece of memory: what points into this one keeps it.
+	if len(m.numbers) == cap(m.numbers) {
+		m.numbers = make([]uint64, 0, 64)
+	}
+	m.numbers = append(m.numbers, uint64(number))
+	return &m.numbers[len(m.numbers)-1]
+}
+
+func (m *maker) insn(data *C.uint8_t, length C.size_t) []byte {
+	if data == nil {
+		return nil
+	}
+	start := len(m.bytes)
+	m.bytes = append(m.bytes, unsafe.Slice((*byte)(unsafe.Pointer(data)), int(length))...)
+	// Whoever appends to it gets a copy.
+	return m.bytes[start:len(m.bytes):len(m.bytes)]
 }
 
 // Check judges every program of an object on every kernel. Verdicts are by kernel, then by program; nil for a kernel that
@@ -148,46 +202,53 @@ func (r *Run) Check(object int) ([][]Verdict, error) {
 		return nil, err
 	}
 	defer C.btfleet_verdicts_free(of)
-	all := make([][]Verdict, len(r.Kernels))
+	all, m := make([][]Verdict, len(r.Kernels)), newMaker()
 	for kernel := range all {
 		count := C.btfleet_verdicts_count(of, C.size_t(kernel))
+		if count > 0 {
+			all[kernel] = make([]Verdict, 0, int(count))
+		}
 		for i := C.size_t(0); i < count; i++ {
-			all[kernel] = append(all[kernel], verdict(C.btfleet_verdicts_get(of, C.size_t(kernel), i)))
+			row := C.btfleet_verdicts_get(of, C.size_t(kernel), i)
+			all[kernel] = append(all[kernel], m.verdict(row))
 		}
 	}
 	return all, r.checkPacks()
 }
 
-func verdict(row *C.btfleet_verdict) Verdict {
+func (m *maker) verdict(row *C.btfleet_verdict) Verdict {
 	verdict := Verdict{
-		Program:     C.GoString(row.program),
-		Section:     C.GoString(row.section),
+		Program:     m.text(row.program),
+		Section:     m.text(row.section),
 		Autoload:    row.autoload != 0,
 		Rank:        int(row.rank),
-		Verdict:     C.GoString(row.verdict),
-		Confidence:  C.GoString(row.confidence),
-		Judged:      texts(row.judged, row.judged_count),
-		Assumptions: texts(row.assumptions, row.assumption_count),
+		Verdict:     m.text(row.verdict),
+		Confidence:  m.text(row.confidence),
+		Judged:      m.list(row.judged, row.judged_count),
+		Assumptions: m.list(row.assumptions, row.assumption_count),
 	}
 	if abort := row.aborted_by; abort != nil {
 		verdict.AbortedBy = &Abort{
-			Section: C.GoString(abort.section),
-			Program: C.GoString(abort.program),
+			Section: m.text(abort.section),
+			Program: m.text(abort.program),
 			InsnOff: uint32(abort.insn_off),
-			Code:    C.GoString(abort.code),
+			Code:    m.text(abort.code),
 			Fatal:   int(abort.fatal),
 		}
 	}
+	if row.finding_count > 0 {
+		verdict.Findings = make([]Finding, 0, int(row.finding_count))
+	}
 	for _, finding := range unsafe.Slice(row.findings, int(row.finding_count)) {
 		verdict.Findings = append(verdict.Findings, Finding{
-			Code:    C.GoString(finding.code),
-			Effect:  C.GoString(finding.effect),
-			Message: C.GoString(finding.message),
+			Code:    m.text(finding.code),
+			Effect:  m.text(finding.effect),
+			Message: m.text(finding.message),
 			InsnOff: int64(finding.insn_off),
-			Root:    C.GoString(finding.root),
-			Path:    C.GoString(finding.path),
-			Subject: C.GoString(finding.subject),
-			File:    C.GoString(finding.file),
+			Root:    m.text(finding.root),
+			Path:    m.text(finding.path),
+			Subject: m.text(finding.subject),
+			File:    m.text(finding.file),
 			Line:    int64(finding.line),
 		})
 	}
@@ -205,38 +266,47 @@ func (r *Run) Resolve(object int) (*Records, error) {
 	}
 	defer C.btfleet_records_free(of)
 	count := C.btfleet_records_count(of)
-	all := &Records{Answers: make([][]Answer, len(r.Kernels))}
+	all, m := &Records{Answers: make([][]Answer, len(r.Kernels))}, newMaker()
+	m.room(int(count))
+	if count > 0 {
+		all.Records = make([]Record, 0, int(count))
+	}
 	for i := C.size_t(0); i < count; i++ {
 		row := C.btfleet_records_get(of, i)
 		all.Records = append(all.Records, Record{
-			Section: C.GoString(row.section),
-			Program: C.GoString(row.program),
+			Section: m.text(row.section),
+			Program: m.text(row.program),
 			InsnOff: uint32(row.insn_off),
 			RawKind: uint32(row.raw_kind),
-			Kind:    C.GoString(row.kind),
+			Kind:    m.text(row.kind),
 			TypeID:  uint32(row.type_id),
-			Root:    C.GoString(row.root),
-			Access:  C.GoString(row.access),
-			Path:    C.GoString(row.path),
-			Insn:    goBytes(row.insn, row.insn_len),
-			File:    C.GoString(row.file),
+			Root:    m.text(row.root),
+			Access:  m.text(row.access),
+			Path:    m.text(row.path),
+			Insn:    m.insn(row.insn, row.insn_len),
+			File:    m.text(row.file),
 			Line:    uint32(row.line),
 		})
 	}
 	for kernel := range all.Answers {
+		if count == 0 || C.btfleet_records_answer(of, C.size_t(kernel), 0) == nil {
+			continue
+		}
+		m.room(int(count))
+		all.Answers[kernel] = make([]Answer, 0, int(count))
 		for i := C.size_t(0); i < count; i++ {
 			if row := C.btfleet_records_answer(of, C.size_t(kernel), i); row != nil {
-				all.Answers[kernel] = append(all.Answers[kernel], answer(row))
+				all.Answers[kernel] = append(all.Answers[kernel], m.answer(row))
 			}
 		}
 	}
 	return all, r.checkPacks()
 }
 
-func answer(row *C.btfleet_answer) Answer {
+func (m *maker) answer(row *C.btfleet_answer) Answer {
 	all := Answer{
-		Code:         C.GoString(row.code),
-		Reason:       C.GoString(row.reason),
+		Code:         m.text(row.code),
+		Reason:       m.text(row.reason),
 		Fatal:        int(row.fatal),
 		Unresolved:   row.unresolved != 0,
 		Poisoned:     row.poisoned != 0,
@@ -244,25 +314,23 @@ func answer(row *C.btfleet_answer) Answer {
 		OrigSize:     uint32(row.orig_sz),
 		NewSize:      uint32(row.new_sz),
 		ResizeFails:  row.resize_fails != 0,
-		Target:       C.GoString(row.target),
+		Target:       m.text(row.target),
 		RootID:       uint32(row.root_id),
-		TargetModule: C.GoString(row.target_module),
-		Insn:         goBytes(row.insn, row.insn_len),
+		TargetModule: m.text(row.target_module),
+		Insn:         m.insn(row.insn, row.insn_len),
 	}
 	if row.has_orig != 0 {
-		orig := uint64(row.orig)
-		all.Orig = &orig
+		all.Orig = m.number(row.orig)
 	}
 	if row.has_new != 0 {
-		value := uint64(row.new_value)
-		all.New = &value
+		all.New = m.number(row.new_value)
 	}
 	if row.by_module_count == 0 {
 		return all
 	}
 	all.ByModule = make(map[string]Answer)
 	for _, of := range unsafe.Slice(row.by_module, int(row.by_module_count)) {
-		all.ByModule[C.GoString(of.module)] = answer(of.answer)
+		all.ByModule[m.text(of.module)] = m.answer(of.answer)
 	}
 	return all
 }

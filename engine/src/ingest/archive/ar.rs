@@ -26,7 +26,7 @@ pub(super) fn members(input: &mut impl BufRead, budget: Budget<'_>, on: &mut OnM
         let (name, size) = parse(&header).ok_or_else(|| broken("a broken header of an ar archive"))?;
         let mut data = input.take(size);
         let mut goes_on = true;
-        if first && name == b"debian-binary" {
+        if first && matches!(name, b"debian-binary" | b"debian-binary/") {
             is_package = true;
         } else if is_package {
             if name.starts_with(b"data.tar") {

@@ -38,7 +38,7 @@ impl Kind {
             Some(Self::Rpm)
         } else if has(257, b"ustar") || tape::is_old(head) {
             Some(Self::Tar)
-        } else if cpio::MAGICS.iter().any(|it| has(0, *it)) {
+        } else if cpio::MAGICS.iter().any(|it| has(0, it)) {
             Some(Self::Cpio)
         } else {
             None
