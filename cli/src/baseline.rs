@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use btfleet_engine::report::Verdict;
+use btfleet_engine::report::{Effect, Verdict};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -74,11 +74,12 @@ impl Row {
         Verdict::ALL.into_iter().find(|it| it.name() == self.verdict)
     }
 
-    /// The findings that its verdict rests on: mostly one.
+    /// The finding that its verdict rests on, in words.
     fn cause(&self) -> String {
-        let codes: BTreeSet<String> =
-            self.findings.iter().map(|it| format!("{} {}", it.code, it.about())).collect();
-        codes.into_iter().next().unwrap_or_else(|| self.verdict.clone())
+        let badness = |it: &&Finding| Effect::ALL.iter().position(|effect| effect.name() == it.effect);
+        // Of several that are as bad, the first.
+        let worst = self.findings.iter().rev().max_by_key(badness);
+        worst.map_or_else(|| self.verdict.clone(), |it| format!("{} {}", it.code, it.about()))
     }
 }
 
