@@ -117,6 +117,14 @@ pub(crate) struct CheckArgs {
     /// and did not then counts for the exit code.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "compare_loaders"])]
     pub(crate) baseline: Option<PathBuf>,
+    /// Judge this kernel only, and show what changed since the kernel of '--kernels' that is next to it: the same
+    /// architecture and flavour, the release before.
+    #[arg(long, value_name = "K", conflicts_with_all = ["only", "compare_loaders", "baseline", "inventory"])]
+    pub(crate) new: Option<OsString>,
+    /// The kernels of your hosts, a CSV file with the columns kernel (a release, or what 'uname -a' prints),
+    /// distribution, arch and count, of which only the first is needed: what it comes to on how many hosts.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare_loaders", "baseline"])]
+    pub(crate) inventory: Option<PathBuf>,
     /// Every cause and program in the table, with what is wrong, where, and on which kernels.
     #[arg(long)]
     pub(crate) details: bool,
@@ -129,6 +137,15 @@ pub(crate) struct CheckArgs {
     /// Exit with 1 if any autoloaded program has a verdict at least this bad.
     #[arg(long, value_enum, default_value_t = FailOn::Fail)]
     pub(crate) fail_on: FailOn,
+}
+
+impl CheckArgs {
+    /// Inputs with the new kernel behind the others.
+    pub(crate) fn given(&self) -> InputArgs {
+        let mut given = self.inputs.clone();
+        given.kernels.extend(self.new.clone());
+        given
+    }
 }
 
 #[derive(Debug, Args)]
@@ -379,7 +396,7 @@ pub(crate) enum Emit {
     List,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct InputArgs {
     /// BPF objects: files, directories, globs, or @LIST with one per line.
     #[arg(required = true, value_name = "OBJ")]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use btfleet_engine::report::Verdict;
+use btfleet_engine::report::{Effect, Verdict};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -74,11 +74,12 @@ impl Row {
         Verdict::ALL.into_iter().find(|it| it.name() == self.verdict)
     }
 
-    /// The findings that its verdict rests on: mostly one.
+    /// The finding that its verdict rests on, in words.
     fn cause(&self) -> String {
-        let codes: BTreeSet<String> =
-            self.findings.iter().map(|it| format!("{} {}", it.code, it.about())).collect();
-        codes.into_iter().next().unwrap_or_else(|| self.verdict.clone())
+        let badness = |it: &&Finding| Effect::ALL.iter().position(|effect| effect.name() == it.effect);
+        // Of several that are as bad, the first.
+        let worst = self.findings.iter().rev().max_by_key(badness);
+        worst.map_or_else(|| self.verdict.clone(), |it| format!("{} {}", it.code, it.about()))
     }
 }
 
@@ -129,6 +130,8 @@ struct Before {
 /// An earlier run, and what is different from it.
 pub(crate) struct Baseline {
     path: std::path::PathBuf,
+    /// The kernel that counts as the earlier run, and the one that counts as the later.
+    kernels: Option<(String, String)>,
     rows: HashMap<u128, Before>,
     models: String,
     fail_on: FailOn,
@@ -173,16 +176,7 @@ struct EndRow {
 impl Baseline {
     /// Reads the rows of an earlier run, in JSON Lines.
     pub(crate) fn read(path: &Path, fail_on: FailOn) -> Result<Self, Failure> {
-        let mut this = Self {
-            path: path.to_owned(),
-            rows: HashMap::new(),
-            models: String::new(),
-            fail_on,
-            counts: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            is_regression: false,
-            row_count: 0,
-        };
+        let mut this = Self::empty(path, fail_on);
         let (rows, models) = (&mut this.rows, &mut this.models);
         for_each_row(path, |row| {
             match (row.t.as_str(), row.verdict()) {
@@ -195,6 +189,25 @@ impl Baseline {
             Ok(())
         })?;
         Ok(this)
+    }
+
+    /// What a kernel has is compared with what another one has, both of the same run.
+    pub(crate) fn of_kernel(before: &str, new: &str, fail_on: FailOn) -> Self {
+        Self { kernels: Some((before.to_owned(), new.to_owned())), ..Self::empty(Path::new(""), fail_on) }
+    }
+
+    fn empty(path: &Path, fail_on: FailOn) -> Self {
+        Self {
+            path: path.to_owned(),
+            kernels: None,
+            rows: HashMap::new(),
+            models: String::new(),
+            fail_on,
+            counts: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            is_regression: false,
+            row_count: 0,
+        }
     }
 
     /// Takes a row of the later run. Returns it as a change, as a line of JSON, if it is one.
@@ -263,9 +276,15 @@ impl Baseline {
     pub(crate) fn take_lines(&mut self, lines: &[u8]) -> Result<Vec<u8>, Failure> {
         let mut changes = Vec::new();
         for line in lines.split(|it| *it == b'\n').filter(|it| !it.is_empty()) {
-            let row: Row = serde_json::from_slice(line)
+            let mut row: Row = serde_json::from_slice(line)
                 .map_err(|error| Failure::Internal(format!("a row that cannot be read back: {error}")))?;
-            if row.t == "verdict" {
+            if let Some((before, new)) = self.kernels.as_ref().filter(|it| it.0 == row.kernel) {
+                debug_assert_ne!(before, new);
+                row.kernel.clone_from(new);
+                if let (Some(verdict), "verdict") = (row.verdict(), row.t.as_str()) {
+                    self.rows.insert(row.key(), Before { verdict, print: row.print(), is_met: false });
+                }
+            } else if row.t == "verdict" {
                 changes.extend(self.take(&row).unwrap_or_default());
             }
         }
@@ -274,7 +293,7 @@ impl Baseline {
 
     /// Notes what is not there any more, for which the earlier run is read once more.
     fn removed(&mut self, mut each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-        if self.rows.values().all(|it| it.is_met) {
+        if self.kernels.is_some() || self.rows.values().all(|it| it.is_met) {
             return Ok(());
         }
         let path = self.path.clone();
@@ -329,7 +348,7 @@ impl Baseline {
         let counts: Vec<String> = counts.collect();
         let rows = format!("{} before, {} now", self.rows.len(), self.row_count);
         if counts.is_empty() {
-            return out.line(&format!("nothing changed: {}", plural(self.row_count, "program on a kernel")));
+            return out.line(&format!("nothing changed: {} programs on kernels", self.row_count));
         }
         out.line(&format!("{} ({rows})", counts.join(", ")))?;
         for change in Change::ALL {
@@ -428,7 +447,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
 impl Baseline {
     /// Says it if the runs are not of the same loader.
     pub(crate) fn check_models(&self, models: &str) {
-        if self.models != models {
+        if self.kernels.is_none() && self.models != models {
             message(&format!("the earlier run is of {}, this one of {models}", self.models));
         }
     }

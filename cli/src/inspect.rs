@@ -220,7 +220,7 @@ fn object_entries<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = ObjectEntr
             byte_order: byte_order_name(object.endian()),
             programs: object.programs().iter().filter(|it| !it.is_subprogram).count(),
             records: object.relocs().len(),
-            types: object.btf().map(|it| it.type_count()),
+            types: object.btf().map(|it| it.type_count() - 1),
             skeleton: named.name.contains("!/skeleton@"),
         })
     })
@@ -233,7 +233,7 @@ fn kernel_entries<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = KernelEntr
             name: (*name).to_owned(),
             byte_order: byte_order_name(kernel.vmlinux.btf.endian()),
             pointer_size: kernel.vmlinux.btf.pointer_size(),
-            types: kernel.packed.is_none().then(|| kernel.vmlinux.btf.type_count()),
+            types: kernel.packed.is_none().then(|| kernel.vmlinux.btf.type_count() - 1),
             modules: kernel.modules.iter().map(|it| it.name.clone()).collect(),
             release: facts.release,
             distribution: facts.distribution,
@@ -260,13 +260,17 @@ fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
     let size = fs::metadata(&row.path).ok().filter(|it| it.is_file()).map(|it| it.len());
     let size = size.and_then(|it| usize::try_from(it).ok()).map(|it| format!(", {}", plural(it, "byte")));
     out.line(&format!("{}: {what}{}", paint(HEAD, &safe(&row.path)), size.unwrap_or_default()))?;
-    let inside = |name: &str| safe(name.strip_prefix(&row.path).unwrap_or(name).trim_start_matches("!/"));
+    let inside = |name: &str| match name.strip_prefix(&row.path) {
+        Some("") => String::new(),
+        Some(inside) => format!("{}  ", safe(inside.trim_start_matches("!/"))),
+        None => format!("{}  ", safe(name)),
+    };
     for it in row.objects.iter().take(SHOWN) {
         let btf =
             it.types.map_or("no BTF".into(), |count| format!("BTF with {}", plural(count as usize, "type")));
         let is = if it.skeleton { "light skeleton" } else { "object" };
         out.line(&format!(
-            "  {is} {}  {}, {}, {}-endian, {btf}",
+            "  {is} {}{}, {}, {}-endian, {btf}",
             inside(&it.name),
             plural(it.programs, "program"),
             plural(it.records, "record"),
@@ -285,7 +289,7 @@ fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
         if !it.modules.is_empty() {
             facts.push(plural(it.modules.len(), "module"));
         }
-        out.line(&format!("  kernel {}  {}", inside(&it.name), facts.join(", ")))?;
+        out.line(&format!("  kernel {}{}", inside(&it.name), facts.join(", ")))?;
     }
     more(out, row.kernels.len(), "kernel")?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();

@@ -65,6 +65,7 @@
 //! * [`explain`]: why a record came out as it did.
 //! * [`report`]: verdicts on programs, classes of kernels.
 //! * [`diff`](mod@diff): what changed between two kernels.
+//! * [`dump`]: types as text, as C that compiles among others.
 //! * [`minimal`]: as much of a kernel's BTF as some objects need.
 //! * [`embed`]: from inputs to answers without lifetimes.
 //! * [`matchers`]: candidate search by several algorithms, to be measured against one another.

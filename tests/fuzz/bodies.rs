@@ -20,7 +20,7 @@ use btfleet_engine::dialect::{Loader, Release, Rules, Validate};
 use btfleet_engine::explain::explain;
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::format::Endian;
-use btfleet_engine::ingest::{BtfBytes, Intake, Limits, looks_like_kernel};
+use btfleet_engine::ingest::{BtfBytes, Intake, Limits, Opened, embedded, looks_like_kernel};
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::minimal::minimal;
 use btfleet_engine::object::Object;
@@ -33,7 +33,7 @@ use btfleet_engine::resolve::Outcome;
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets by name.
-pub(crate) const TARGETS: [Target; 8] = [
+pub(crate) const TARGETS: [Target; 10] = [
     ("btf", btf),
     ("btf_ext", btf_ext),
     ("object", object),
@@ -42,6 +42,8 @@ pub(crate) const TARGETS: [Target; 8] = [
     ("resolve", resolve),
     ("relocate", relocate),
     ("border", border),
+    ("archive", archive),
+    ("elf_inside", elf_inside),
 ];
 
 /// Types of one BTF, and records of one object, that are looked at where looking at all would be quadratic.
@@ -170,6 +172,47 @@ fn btf_ext(data: &[u8]) {
 fn object(data: &[u8]) {
     if let Ok(object) = Object::parse(data) {
         exercise(&object);
+    }
+}
+
+/// A file of any kind that is taken for an archive: limits hold, and names are names.
+fn archive(data: &[u8]) {
+    let limits = Limits { expanded: 1 << 20, archive: 4 << 20, members: 64, nesting: 3 };
+    let intake = Intake { limits, encode: None };
+    let path = Path::new("a");
+    if let Ok(Opened::Archive(archive)) = intake.open_bytes(data.to_vec(), path) {
+        let (mut bytes, mut count) = (0, 0);
+        let errors = archive.visit(&|_| true, &mut |member| {
+            assert!(member.path.to_string_lossy().starts_with("a!/"), "{member:?}");
+            assert!(member.data.len() as u64 <= limits.expanded);
+            bytes += member.data.len() as u64;
+            count += 1;
+            Ok(true)
+        });
+        assert!(bytes <= limits.archive && count <= limits.members, "{bytes} bytes, {count} members");
+        assert!(
+            errors.iter().all(|it| it.path.starts_with("a") || it.path.to_string_lossy().starts_with("a!/"))
+        );
+    }
+    let found = intake.objects_of_bytes(path, data.to_vec());
+    assert!(!found.is_empty(), "one that was named is an object or an error");
+    for file in found.into_iter().flatten() {
+        let _ = Object::parse(&file.data);
+    }
+}
+
+/// An executable: what is found in it is an object, and stands in it or is shorter.
+fn elf_inside(data: &[u8]) {
+    let mut found = embedded(data).into_iter().peekable();
+    while let Some(it) = found.next() {
+        assert!(it.offset < data.len());
+        assert!(found.peek().is_none_or(|next| next.offset >= it.offset));
+        if it.kind == "object" {
+            assert_eq!(data.get(it.offset..it.offset + it.data.len()), Some(it.data.as_slice()));
+        }
+        if let Ok(object) = Object::parse(&it.data) {
+            assert!(object.programs().len() <= it.data.len());
+        }
     }
 }
 

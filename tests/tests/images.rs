@@ -247,6 +247,41 @@ fn broken_images_are_errors() {
     }
 }
 
+/// Check that images with bytes changed at random, where forms keep their sizes and places above all, never panic. The
+/// seeds of the fuzz target are what is changed.
+#[test]
+fn changed_images_are_answers_or_errors() {
+    const ROUNDS: u64 = 300;
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/image");
+    let limits = Limits { expanded: 1 << 20, ..Limits::DEFAULT };
+    let intake = Intake { limits, ..Intake::default() };
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below.max(1)
+    };
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let seed = std::fs::read(entry.unwrap().path()).unwrap();
+        for _ in 0..ROUNDS {
+            let mut image = seed.clone();
+            for _ in 0..1 + random(6) {
+                let reach = if random(2) == 0 { image.len() } else { image.len().min(1200) };
+                let at = random(reach);
+                let value = [0, 1, 0x7f, 0x80, 0xff, random(256)][random(6)];
+                image[at] = u8::try_from(value).unwrap();
+            }
+            if random(8) == 0 {
+                image.truncate(random(image.len()));
+            }
+            if let Ok(found) = BtfBytes::find(&intake, image, Path::new("changed")) {
+                let _ = Kernel::parse(found.btf());
+            }
+        }
+    }
+}
+
 /// Check that what expands to more than is allowed is an error, however it is wrapped, and that all layers together
 /// count.
 #[test]

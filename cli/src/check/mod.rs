@@ -1,11 +1,14 @@
 //! `btfleet check`: verdicts, grouped by cause.
 
 mod formats;
+mod inventory;
+mod latest;
 mod spread;
 mod summary;
 mod table;
 
 use formats::{Context, Reports, Targets};
+use inventory::Inventory;
 use summary::Summary;
 
 use btfleet_engine::batch::{Batch, Run};
@@ -30,13 +33,17 @@ use crate::world::world;
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(args.inputs.jobs).map_err(Failure::System)?;
     let project = args.manifest.as_ref().map(|it| Project::read(it)).transpose()?.unwrap_or_default();
-    let files = load::read(&args.inputs, &batch)?;
+    let inventory = args.inventory.as_ref().map(|it| Inventory::read(it)).transpose()?;
+    let files = load::read(&args.given(), &batch)?;
     let mut inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
+    let latest = args.new.as_ref().map(|it| latest::keep_two(&mut inputs, it)).transpose()?;
     project.apply(&mut inputs.distinct)?;
     let inputs = inputs;
     let mut world = world(&args.world, &inputs)?;
     project.add_to(&mut world);
-    if args.baseline.is_some() && !matches!(args.format, CheckFormat::Table | CheckFormat::Jsonl) {
+    if (args.baseline.is_some() || args.new.is_some())
+        && !matches!(args.format, CheckFormat::Table | CheckFormat::Jsonl)
+    {
         return Err(Failure::Usage(
             "what changed has the formats table and jsonl; --report writes others".into(),
         ));
@@ -50,10 +57,15 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         true => Vec::new(),
         false => batch.map(&inputs.distinct, |it| hex(&Sha256::digest(it.file()))),
     };
-    let context = Context { args, inputs: &inputs, loaders: &loaders, project: &project, hashes };
+    let inventory = inventory.as_ref();
+    let context = Context { args, inputs: &inputs, loaders: &loaders, project: &project, inventory, hashes };
     let reports = Reports::new(&context)?;
     let mut targets = Targets::open(&reports)?;
-    let mut baseline = args.baseline.as_ref().map(|it| Baseline::read(it, args.fail_on)).transpose()?;
+    let mut baseline = match (&args.baseline, &latest) {
+        (Some(path), _) => Some(Baseline::read(path, args.fail_on)?),
+        (None, Some(latest)) => Some(Baseline::of_kernel(latest.before, latest.new, args.fail_on)),
+        (None, None) => None,
+    };
     let mut out = Output::new();
     let mut failure = None;
     let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
@@ -78,7 +90,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             let (verdicts, accepted) = &*found;
             summary.add(&inputs, &loaders, &world.roles, object, verdicts);
             summary.add_accepted(verdicts, accepted);
-            let rows = if args.baseline.is_some() { context.rows(object, verdicts) } else { Vec::new() };
+            let rows = if context.shows_changes() { context.rows(object, verdicts) } else { Vec::new() };
             (reports.object(object, verdicts), rows)
         },
         |object, (pieces, rows)| {
@@ -108,6 +120,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     }
     if args.format == CheckFormat::Table {
         table::print(&mut out, &summary, &inputs, args, loaders.is_libbpf())?;
+        inventory.map_or(Ok(()), |it| it.print(&mut out, &summary, &inputs))?;
         remarks.iter().try_for_each(|it| out.line(it))?;
         out.finish()?;
     } else {

@@ -80,7 +80,7 @@ impl Spread {
         if without.is_empty() {
             return match judged.len() {
                 1 => format!("on {}", self.release(first)),
-                all => format!("on all {all} kernels"),
+                _ => "on every kernel".to_owned(),
             };
         }
         let key = |kernel: &usize| &self.at(*kernel).key;
@@ -156,7 +156,7 @@ mod tests {
     fn words_say_where_it_begins_and_ends() {
         let spread = spread(&["6.1.0", "5.10.0", "6.12.3", "6.12.9", "6.12.9/arm64", "7.0.1"]);
         for (on, want) in [
-            (vec![0, 1, 2, 3, 4, 5], "on all 6 kernels"),
+            (vec![0, 1, 2, 3, 4, 5], "on every kernel"),
             (vec![5], "since 7.0 (1 of 6)"),
             (vec![2, 3, 4, 5], "since 6.12 (4 of 6)"),
             (vec![3, 4, 5], "since 6.12.9 (3 of 6)"),

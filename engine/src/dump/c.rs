@@ -5,6 +5,7 @@
 //!
 //! Source: what `btf_dump__dump_type`, `btf_dump.c`, libbpf, writes; the algorithm is not its own.
 
+use std::cell::RefCell;
 use std::fmt::Write;
 
 use hashbrown::HashSet;
@@ -61,6 +62,8 @@ const FOOT: &str = "#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 /// [`DumpError`].
 pub fn c_source(btf: &Btf<'_>, wanted: impl IntoIterator<Item = TypeId>) -> Result<String, DumpError> {
     let mut dump = Dump {
+        part_of: anonymous_enums_in_types(btf),
+        enums_written: RefCell::default(),
         btf,
         names: Names::of(btf),
         layouts: Layouts::new(btf),
@@ -71,6 +74,9 @@ pub fn c_source(btf: &Btf<'_>, wanted: impl IntoIterator<Item = TypeId>) -> Resu
     };
     for id in wanted {
         let id = dump.names.declared(id);
+        if dump.part_of.contains(&id) {
+            continue;
+        }
         let needs = match btf.ty(id).map(|it| it.kind) {
             Some(Kind::Fwd) => vec![Need::Declared(id)],
             _ => vec![Need::Defined(id)],
@@ -102,6 +108,10 @@ struct Dump<'b, 'data> {
     declared: HashSet<TypeId>,
     /// Types that have been defined, or are about to.
     defined: HashSet<TypeId>,
+    /// Enums without a name that stand in the declarations of other types.
+    part_of: HashSet<TypeId>,
+    /// Those that have been written: an enumerator is defined once.
+    enums_written: RefCell<HashSet<TypeId>>,
     steps: u64,
     out: String,
 }
@@ -137,7 +147,11 @@ impl<'data> Dump<'_, 'data> {
     fn needs_of_definition(&mut self, id: TypeId) -> Result<Vec<Need>, DumpError> {
         let mut needs = Vec::new();
         match self.ty(id) {
-            Some(ty) if ty.kind.is_composite() => self.needs_of_members(id, ty, NESTING_MAX, &mut needs)?,
+            Some(ty) if ty.kind.is_composite() => {
+                self.needs_of_members(id, ty, NESTING_MAX, &mut needs)?;
+                // Its own name is declared where it begins.
+                needs.retain(|it| *it != Need::Declared(id));
+            }
             // A typedef's struct may come later.
             Some(ty) if ty.kind == Kind::Typedef => {
                 self.needs_of(ty.target(), false, NESTING_MAX, &mut needs)?;
@@ -291,8 +305,16 @@ impl<'data> Dump<'_, 'data> {
                 pad(&mut text, &mut line, from, to, layout);
             }
             let name = self.btf.name(member.name_off);
-            let name = if name.is_empty() { String::new() } else { identifier(name) };
-            let mut declared = self.declaration(member.type_id, name, indent + 1, nesting)?;
+            let mut declared = match self.btf.skip_mods_and_typedefs(member.type_id) {
+                // Compilers have an extension for a member without a name that has a type with one; this says the same.
+                Some((id, ty)) if name.is_empty() && ty.kind.is_composite() => {
+                    self.composite(id, ty, "", indent + 1, nesting)?
+                }
+                _ => {
+                    let name = if name.is_empty() { String::new() } else { identifier(name) };
+                    self.declaration(member.type_id, name, indent + 1, nesting)?
+                }
+            };
             if let Some(bits) = placed.bits {
                 let _ = write!(declared, ": {bits}");
             }
@@ -428,6 +450,9 @@ impl<'data> Dump<'_, 'data> {
             (Kind::Struct | Kind::Union, None) => self.composite(id, ty, "", indent, nesting)?,
             // One without a value is declared somewhere else, and has a size.
             (Kind::Enum | Kind::Enum64, _) if ty.vlen() == 0 => number(ty).to_owned(),
+            (Kind::Enum | Kind::Enum64, None) if !self.enums_written.borrow_mut().insert(id) => {
+                number(ty).to_owned()
+            }
             (Kind::Enum | Kind::Enum64, None) => self.enumeration(id, ty, indent),
             (Kind::Struct | Kind::Union | Kind::Fwd | Kind::Enum | Kind::Enum64, Some(name)) => {
                 format!("{} {name}", keyword(ty))
@@ -439,6 +464,23 @@ impl<'data> Dump<'_, 'data> {
             _ => "void".to_owned(),
         })
     }
+}
+
+/// Enums without a name that some type is declared with.
+fn anonymous_enums_in_types(btf: &Btf<'_>) -> HashSet<TypeId> {
+    let mut found = HashSet::new();
+    for id in (1..btf.type_count()).map(TypeId) {
+        let Some(ty) = btf.ty(id) else { continue };
+        let refers = ty.kind.is_mod_or_typedef() || matches!(ty.kind, Kind::Ptr | Kind::FuncProto);
+        let target = refers.then(|| ty.target());
+        let elem = (ty.kind == Kind::Array).then(|| ty.array().elem);
+        let all = ty.members().map(|it| it.type_id).chain(ty.params().map(|it| it.type_id));
+        let is_one = |id: &TypeId| {
+            btf.ty(*id).is_some_and(|it| it.kind.is_any_enum() && btf.is_anonymous(it.name_off))
+        };
+        found.extend(all.chain(target).chain(elem).filter(is_one));
+    }
+    found
 }
 
 /// `(*name)` where what follows would bind to the name and not to the star.

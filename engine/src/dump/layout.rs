@@ -65,9 +65,8 @@ impl<'b, 'data> Layouts<'b, 'data> {
         let pointer = self.btf.pointer_size();
         match ty.kind {
             Kind::Int | Kind::Float if ty.size() == 16 && pointer == 8 => 16,
-            Kind::Int | Kind::Enum | Kind::Enum64 | Kind::Float => {
-                // Numbers of other sizes are arrays of bytes.
-                if ty.size().is_power_of_two() { ty.size().min(8) } else { 1 }
+            Kind::Int | Kind::Enum | Kind::Enum64 | Kind::Float if ty.size().is_power_of_two() => {
+                ty.size().min(8)
             }
             Kind::Ptr => pointer,
             Kind::Array => self.align(ty.array().elem, depth),

@@ -254,11 +254,7 @@ impl KernelFiles {
     /// # Errors
     /// [`InputError`] if the BTF of vmlinux is defective.
     pub fn parse(&self) -> Result<(Kernel<'_>, Vec<InputError>), InputError> {
-        let defective = |path: &Path| {
-            let path = path.to_owned();
-            move |error| InputError::defective_btf(&path, &error)
-        };
-        let vmlinux = self.parse_vmlinux().map_err(defective(&self.path))?;
+        let vmlinux = self.parse_vmlinux().map_err(|error| InputError::defective_btf(&self.path, &error))?;
         let mut kernel = Kernel::new(with_size(vmlinux, self.vmlinux.pointer_size));
         kernel.facts = self.facts();
         kernel.kallsyms.clone_from(&self.kallsyms);
@@ -270,7 +266,7 @@ impl KernelFiles {
                     name: module.name.clone(),
                     indexed: Indexed::new(with_size(btf, module.bytes.pointer_size)),
                 }),
-                Err(error) => defects.push(defective(&module.path)(error).of_module()),
+                Err(error) => defects.push(error),
             }
         }
         Ok((kernel, defects))
@@ -291,7 +287,7 @@ impl KernelFiles {
                     btf: with_size(btf, module.bytes.pointer_size),
                     bytes: module.bytes.btf(),
                 }),
-                Err(error) => defects.push(InputError::defective_btf(&module.path, &error).of_module()),
+                Err(error) => defects.push(error),
             }
         }
         Ok((KernelBtf { vmlinux, vmlinux_bytes: self.vmlinux.btf(), modules }, defects))
@@ -308,10 +304,20 @@ impl KernelFiles {
 
 impl ModuleFile {
     /// Its BTF, if it is of this vmlinux.
-    fn parse<'a>(&'a self, vmlinux: &Arc<Btf<'a>>) -> Result<Btf<'a>, BtfError> {
-        let btf = Btf::parse_split(self.bytes.btf(), Arc::clone(vmlinux))?;
-        btf.check_base()?;
-        Ok(btf)
+    fn parse<'a>(&'a self, vmlinux: &Arc<Btf<'a>>) -> Result<Btf<'a>, InputError> {
+        let parsed = Btf::parse_split(self.bytes.btf(), Arc::clone(vmlinux));
+        let parsed = parsed.and_then(|btf| btf.check_base().map(|()| btf));
+        parsed.map_err(|error| {
+            let mut defect = InputError::defective_btf(&self.path, &error).of_module();
+            let leads_nowhere = matches!(
+                error,
+                BtfError::BadTypeRef { .. } | BtfError::BadNameRef { .. } | BtfError::FuncWithoutProto { .. }
+            );
+            if leads_nowhere {
+                defect.what.push_str("; it was built against another vmlinux, or is damaged");
+            }
+            defect
+        })
     }
 }
 

@@ -4,13 +4,15 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::archive::{head_of, within};
 use super::embedded::has_signs;
 use super::file::open_regular;
-use super::{Compression, Embedded, Entry, InputError, Intake, Member, Opened, embedded, looks_like_object};
+use super::{
+    Compression, Embedded, Entry, InputError, Intake, Member, Opened, OverLimit, embedded, looks_like_object,
+};
 
 /// An object's file, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,9 +90,11 @@ impl Intake {
             }
             Opened::Whole(data) => return objects_of(path.to_owned(), data).into_iter().map(Ok).collect(),
         };
-        let mut found = Vec::new();
+        let (mut found, mut left) = (Vec::new(), self.limits.expanded);
         let errors = archive.visit(&may_have_objects, &mut |member| {
-            found.extend(self.objects_of_member(member));
+            let objects = self.objects_of_member(member);
+            self.keep(&objects, &mut left)?;
+            found.extend(objects);
             Ok(true)
         });
         found.extend(errors.into_iter().map(Err));
@@ -98,6 +102,13 @@ impl Intake {
             found.push(Err(InputError::no_object(path, "an archive")));
         }
         found
+    }
+
+    /// Takes what objects have off what may still be kept: all that is kept of an archive is no more than one file may be.
+    fn keep(&self, objects: &[Result<ObjectFile, InputError>], left: &mut u64) -> io::Result<()> {
+        let len: u64 = objects.iter().flatten().map(|it| it.data.len() as u64).sum();
+        *left = left.checked_sub(len).ok_or(OverLimit::Expanded(self.limits.expanded))?;
+        Ok(())
     }
 
     /// The objects in a member of an archive. Of what is compressed by itself, only an object is looked for.
@@ -115,7 +126,7 @@ impl Intake {
     /// The objects in a file system that is made of layers: what a later layer replaces or removes does not count.
     fn objects_of_image(&self, image: &Path, layers: &[PathBuf]) -> Vec<Result<ObjectFile, InputError>> {
         let mut files: BTreeMap<String, Vec<Result<ObjectFile, InputError>>> = BTreeMap::new();
-        let mut errors = Vec::new();
+        let (mut errors, mut left) = (Vec::new(), self.limits.expanded);
         for layer in layers {
             let archive = match self.open(layer) {
                 Ok(Opened::Archive(archive)) => archive,
@@ -145,7 +156,9 @@ impl Intake {
                 // Archives in a layer are replaced as a whole.
                 let place = path.split("!/").next().unwrap_or_default().to_owned();
                 let path = within(image, path);
-                added.entry(place).or_default().extend(self.objects_of_member(Member { path, ..member }));
+                let objects = self.objects_of_member(Member { path, ..member });
+                self.keep(&objects, &mut left)?;
+                added.entry(place).or_default().extend(objects);
                 Ok(true)
             }));
             let hidden = hidden.into_inner();

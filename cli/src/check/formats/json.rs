@@ -44,8 +44,9 @@ impl Report for Lines<'_> {
 
     fn end(&self, ended: &Ended<'_>) -> Vec<u8> {
         let inputs = self.0.inputs;
-        let end = EndRow::new(ended.complete, inputs.objects.len(), inputs.kernels.len(), ended.rows);
-        let mut line = Vec::new();
+        let mut line = self.0.inventory.map_or(Vec::new(), |it| it.rows(ended.summary, inputs));
+        let rows = ended.rows + line.iter().filter(|it| **it == b'\n').count();
+        let end = EndRow::new(ended.complete, inputs.objects.len(), inputs.kernels.len(), rows);
         push_line(&mut line, &end.modelling(self.0.loaders.models()));
         line
     }
@@ -69,7 +70,8 @@ impl Report for Document<'_> {
 
     fn end(&self, ended: &Ended<'_>) -> Vec<u8> {
         // The row of the end is always there: it is the one without a comma behind it.
-        [b"\n", self.0.end(ended).trim_ascii_end(), b"\n]}\n"].concat()
+        let rows = elements(&self.0.end(ended));
+        [rows.strip_suffix(b",").unwrap_or(&rows), b"\n]}\n"].concat()
     }
 }
 

@@ -16,6 +16,7 @@ use btfleet_engine::object::Object;
 use btfleet_engine::report::{ProgramVerdict, Verdicts};
 use tempfile::NamedTempFile;
 
+use super::inventory::Inventory;
 use super::summary::Summary;
 use crate::args::{CheckArgs, CheckFormat};
 use crate::load::Inputs;
@@ -29,6 +30,7 @@ pub(super) struct Context<'a> {
     pub(super) inputs: &'a Inputs<'a>,
     pub(super) loaders: &'a Loaders,
     pub(super) project: &'a Project,
+    pub(super) inventory: Option<&'a Inventory>,
     /// SHA-256 of the distinct objects, in hexadecimal.
     pub(super) hashes: Vec<String>,
 }
@@ -83,9 +85,14 @@ impl<'a> Context<'a> {
         json::Lines(self).object(object, verdicts)
     }
 
+    /// Whether stdout has what changed, and not what is.
+    pub(super) fn shows_changes(&self) -> bool {
+        self.args.baseline.is_some() || self.args.new.is_some()
+    }
+
     /// Whether stdout has a report: not what people read, and not what changed.
     fn reports_to_stdout(&self) -> bool {
-        self.args.format != CheckFormat::Table && self.args.baseline.is_none()
+        self.args.format != CheckFormat::Table && !self.shows_changes()
     }
 
     /// The verdicts on an object on a kernel that are to be shown, or why there are none.
