@@ -53,11 +53,11 @@ class HeatMap {
     const fitted = this.isFitted;
     this.width = width;
     // Of so many rows, names are seen only by zooming: they get less space.
-    const names = this.rows.length > 400 ? 220 : 310;
+    const names = this.rows.length > 400 ? 260 : 310;
     this.gutter = Math.round(Math.min(names, width * (width < 520 ? 0.38 : 0.32)));
     this.ratio = window.devicePixelRatio || 1;
     this.wide = Math.min(320, (width - this.gutter) / Math.max(1, this.columns.length));
-    this.head = this.wide >= 100 ? 46 : this.wide >= 13 ? 150 : 26;
+    this.head = this.headFor(this.wide);
     // A page of some hundred programs scrolls; more are seen as a whole, and by zooming.
     const room = Math.max(260, Math.min(900, innerHeight * 0.7) - this.head, this.rows.length <= 160 ? this.rows.length * 15 : 0);
     const need = this.rows.length * 22;
@@ -66,8 +66,13 @@ class HeatMap {
     this.canvas.width = Math.round(width * this.ratio);
     this.canvas.height = Math.round(this.height * this.ratio);
     this.canvas.style.height = `${this.height}px`;
-    if (refit || fitted || fitted === undefined) this.fit();
+    if (refit || fitted) this.fit();
     else this.clamp();
+  }
+
+  /** Space above the columns: for series, and for releases if there is some. */
+  headFor(cellW) {
+    return this.wide >= 100 ? 46 : cellW >= 13 ? 180 : 26;
   }
 
   fit() {
@@ -78,6 +83,7 @@ class HeatMap {
   clamp() {
     this.cellW = Math.max(this.wide, Math.min(64, this.cellW));
     this.cellH = Math.max(this.fitH, Math.min(30, this.cellH));
+    this.head = this.headFor(this.cellW);
     const [spaceW, spaceH] = [this.width - this.gutter, this.height - this.head];
     this.x = Math.max(0, Math.min(this.x, this.columns.length * this.cellW - spaceW));
     this.y = Math.max(0, Math.min(this.y, this.rows.length * this.cellH - spaceH));
@@ -91,7 +97,7 @@ class HeatMap {
     this.cellW = Math.max(this.wide, Math.min(64, old.w * factor));
     this.cellH = Math.max(this.fitH, Math.min(30, old.h * factor));
     this.x = (this.x + atX - this.gutter) * (this.cellW / old.w) - (atX - this.gutter);
-    this.y = (this.y + atY - this.head) * (this.cellH / old.h) - (atY - this.head);
+    this.y = (this.y + atY - this.head) * (this.cellH / old.h) - (atY - this.headFor(this.cellW));
     this.clamp();
   }
 
@@ -266,7 +272,7 @@ class HeatMap {
         context.fillStyle = this.ink.text;
         context.fillText(shown(label), at, 13);
       }
-      if (this.head < 40 || this.cellW < 12) return;
+      if (this.head < 40) return;
       context.font = '11.5px system-ui, sans-serif';
       const { fromColumn, toColumn } = this.inSight();
       for (let column = fromColumn; column < toColumn; column++) {
