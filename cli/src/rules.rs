@@ -90,6 +90,11 @@ pub(crate) fn explained(code: &str) -> Option<(&'static str, &'static str)> {
     CATALOG.iter().find(|it| it.code == code).map(|it| (it.means, it.advice))
 }
 
+/// The same of a word that may be a code of other groups as well.
+pub(crate) fn explained_in(group: Group, code: &str) -> Option<(&'static str, &'static str)> {
+    CATALOG.iter().find(|it| it.group == group && it.code == code).map(|it| (it.means, it.advice))
+}
+
 /// Whether there is such a code.
 pub(crate) fn is_code(code: &str) -> bool {
     CATALOG.iter().any(|it| it.code == code)

@@ -47,6 +47,11 @@ impl Spread {
         &self.at(kernel).release
     }
 
+    /// The kernels' numbers by release.
+    pub(super) fn order(&self) -> &[usize] {
+        &self.order
+    }
+
     /// The first and the last release.
     pub(super) fn range(&self) -> Option<(&str, &str)> {
         Some((self.release(*self.order.first()?), self.release(*self.order.last()?)))

@@ -162,12 +162,13 @@ fn print_cause(
     }
 }
 
-fn distinct(programs: &[usize]) -> usize {
+/// How many programs these are.
+pub(super) fn distinct(programs: &[usize]) -> usize {
     programs.iter().collect::<BTreeSet<_>>().len()
 }
 
 /// The command that explains a cause, on the first kernel that it is on.
-fn explain(places: &Places<'_>, inputs: &Inputs<'_>) -> Option<String> {
+pub(super) fn explain(places: &Places<'_>, inputs: &Inputs<'_>) -> Option<String> {
     let place = places.objects.iter().min_by_key(|it| it.object)?;
     let programs = inputs.object(place.object)?.programs();
     let program = place.programs.iter().filter_map(|it| programs.get(*it)).next()?;

@@ -1,6 +1,7 @@
 //! What `check` finds, for machines and for the web: a format each, written object by object as they are judged.
 
 mod csv;
+mod html;
 mod json;
 mod junit;
 mod markdown;
@@ -74,6 +75,7 @@ impl<'a> Context<'a> {
             CheckFormat::Csv => Box::new(csv::Csv(self)),
             CheckFormat::Junit => Box::new(junit::Junit(self)),
             CheckFormat::Sarif => Box::new(sarif::Sarif::new(self)),
+            CheckFormat::Html => Box::new(html::Html::new(self)),
             CheckFormat::Markdown => Box::new(markdown::Markdown(self)),
         })
     }
@@ -160,8 +162,9 @@ pub(super) fn format_of(path: &Path) -> Result<CheckFormat, Failure> {
         "xml" => CheckFormat::Junit,
         "sarif" => CheckFormat::Sarif,
         "md" => CheckFormat::Markdown,
+        "html" => CheckFormat::Html,
         _ => {
-            let known = ".jsonl, .json, .csv, .xml (JUnit), .sarif or .md";
+            let known = ".jsonl, .json, .csv, .xml (JUnit), .sarif, .md or .html";
             return Err(Failure::Usage(format!("{}: the ending says the format, {known}", path.display())));
         }
     })
