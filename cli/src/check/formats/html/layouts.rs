@@ -23,6 +23,8 @@ use crate::load::Inputs;
 const LAYOUT_MEMBERS_MAX: usize = 600;
 const STRUCT_MEMBERS_MAX: usize = 10_000;
 const MEMBERS_MAX: usize = 100_000;
+/// Paths into one struct that are looked for.
+const PATHS_MAX: usize = 1000;
 /// Structs inside each other that are looked into.
 const DEPTH_MAX: u32 = 12;
 /// Members that are looked at to find one.
@@ -146,7 +148,7 @@ impl<'a> Wanted<'a> {
             .into_iter()
             .map(|(key, wanted)| {
                 let table = fleet.table(&wanted.root, Selection { modules, kinds, searched });
-                let paths: Vec<&Path<'_>> = wanted.paths.iter().collect();
+                let paths: Vec<&Path<'_>> = wanted.paths.iter().take(PATHS_MAX).collect();
                 let mut layouts: Vec<Layout> = Vec::new();
                 let of_shape: Vec<i32> = table
                     .shapes
