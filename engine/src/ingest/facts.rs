@@ -177,7 +177,7 @@ mod tests {
             assert_eq!(found.map(String::as_str), want, "{path}");
             let origin = match path {
                 _ if path.starts_with("hub") => BtfOrigin::External,
-                _ if path.ends_with("/vmlinux") || path.contains("vmlinuz") => BtfOrigin::BuiltIn,
+                _ if path.contains("vmlinu") => BtfOrigin::BuiltIn,
                 _ => BtfOrigin::Unknown,
             };
             assert_eq!(facts.origin, origin, "{path}");

@@ -71,8 +71,9 @@ fn root_of(before: &str) -> &str {
     root.or_else(|| before.strip_suffix("usr/")).unwrap_or(before)
 }
 
+/// `vmlinux-5.4.0.btf` is BTF by itself, wherever it is from.
 fn is_release(text: &str) -> bool {
-    Release::parse(text).is_some()
+    Release::parse(text).is_some() && !text.contains(".btf")
 }
 
 /// The name of a module's file without its ending, compressed or not.
@@ -113,6 +114,8 @@ mod tests {
         for path in [
             "boot/vmlinuz",
             "boot/vmlinuz-",
+            "vmlinux-5.4.0.btf",
+            "vmlinux-5.4.0-91.btf.tar.xz",
             "usr/share/vmlinuz.txt",
             "lib/modules/6.1/modules.dep",
             "lib/modules/6.1/a.ko.sig",
