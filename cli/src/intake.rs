@@ -12,7 +12,7 @@ use crate::pahole::Pahole;
 #[command(next_help_heading = "Limits on inputs")]
 pub(crate) struct LimitArgs {
     /// Largest file, expanded, with K, M, G or T behind the number.
-    #[arg(long, global = true, value_name = "SIZE", value_parser = size, default_value = "4G", hide_short_help = true)]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = size, default_value = "2G", hide_short_help = true)]
     max_expanded: u64,
     /// Most that an archive expands to, with all archives in it.
     #[arg(long, global = true, value_name = "SIZE", value_parser = size, default_value = "64G", hide_short_help = true)]

@@ -19,7 +19,7 @@ pub struct Limits {
 
 impl Limits {
     /// What holds unless something else is said.
-    pub const DEFAULT: Self = Self { expanded: 4 << 30, archive: 64 << 30, members: 1_000_000, nesting: 4 };
+    pub const DEFAULT: Self = Self { expanded: 2 << 30, archive: 64 << 30, members: 1_000_000, nesting: 4 };
 }
 
 impl Default for Limits {
