@@ -118,7 +118,7 @@ pub(crate) fn progress_of(len: usize, steps: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::hidden());
     if io::stderr().is_terminal() && len > 64 {
         if let Ok(style) =
-            ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {steps} {{eta}}"))
+            ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {steps}, {{per_sec}}, {{eta}} left"))
         {
             bar.set_style(style);
         }

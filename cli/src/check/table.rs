@@ -116,7 +116,11 @@ fn print_causes(
         print_cause(out, cause, places, inputs, spread, args.details)?;
     }
     if causes.len() > shown {
-        out.line(&format!("… and {} more causes; --details has them", causes.len() - shown))?;
+        let causes = match causes.len() - shown {
+            1 => "1 more cause".to_owned(),
+            more => format!("{more} more causes"),
+        };
+        out.line(&format!("… and {causes}; --details has them"))?;
     }
     if causes.is_empty() { Ok(()) } else { out.line("") }
 }
