@@ -117,9 +117,9 @@ pub(crate) fn progress(len: usize) -> ProgressBar {
 pub(crate) fn progress_of(len: usize, steps: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::hidden());
     if io::stderr().is_terminal() && len > 64 {
-        if let Ok(style) =
-            ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {steps}, {{per_sec}}, {{eta}} left"))
-        {
+        if let Ok(style) = ProgressStyle::with_template(&format!(
+            "{{bar:40}} {{pos}}/{{len}} {steps}, {{per_sec}}, {{eta}} left"
+        )) {
             bar.set_style(style);
         }
         bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));

@@ -12,6 +12,10 @@ use super::OverLimit;
 
 /// Memory that an xz or lzma stream may ask for, in **bytes**: the largest preset asks for 65 MiB.
 const LZMA_MEMORY: u64 = 256 << 20;
+/// **Bytes** up to which a buffer grows as it is filled.
+const SMALL: u64 = 32 << 20;
+/// Most **bytes** that are asked for at once.
+const RESERVED_MAX: u64 = 4 << 30;
 /// Size of the blocks of lz4's legacy format, in **bytes**.
 const LEGACY_BLOCK: usize = 8 << 20;
 
@@ -116,8 +120,16 @@ impl Compression {
 /// # Errors
 /// If it cannot be read, and [`OverLimit::Expanded`] if it is longer than `limit` **bytes**.
 pub fn read_all(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut input = input.take(limit.saturating_add(1));
     let mut out = Vec::new();
-    input.take(limit.saturating_add(1)).read_to_end(&mut out)?;
+    (&mut input).take(SMALL).read_to_end(&mut out)?;
+    if out.len() as u64 == SMALL {
+        // Once for all that may come: what grows by doubling is there twice while it is copied. Memory that is not
+        // written to is not used.
+        let rest = usize::try_from(input.limit().min(RESERVED_MAX)).map_err(io::Error::other)?;
+        out.try_reserve_exact(rest).map_err(io::Error::other)?;
+        input.read_to_end(&mut out)?;
+    }
     if out.len() as u64 > limit {
         return Err(OverLimit::Expanded(limit).into());
     }
@@ -259,6 +271,18 @@ pub(super) mod tests {
                 data,
                 "{format:?}"
             );
+        }
+    }
+
+    /// Check that what is large comes out whole, and is as long as the limit or too long.
+    #[test]
+    fn large_files_are_read_in_two_steps() {
+        for len in [SMALL - 1, SMALL, SMALL + 1, 2 * SMALL + 7] {
+            let read = |limit| read_all(io::repeat(7).take(len), limit);
+            let data = read(len).unwrap();
+            assert!(data.len() as u64 == len && data.iter().all(|it| *it == 7));
+            assert_eq!(read(len + 1).unwrap().len() as u64, len);
+            assert!(read(len - 1).is_err());
         }
     }
 
