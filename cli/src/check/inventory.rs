@@ -9,6 +9,7 @@ use btfleet_engine::kernel::Kernel;
 use btfleet_engine::report::Verdict;
 use serde::{Deserialize, Serialize};
 
+use super::spread::release_key;
 use super::summary::{Cell, Summary};
 use crate::load::Inputs;
 use crate::output::{BAD, Failure, HEAD, Output, WARN, paint, plural};
@@ -247,13 +248,13 @@ fn find(hosts: &Hosts, summary: &Summary<'_>, inputs: &Inputs<'_>, worst: &[Verd
     if let Some(kernel) = inputs.kernels.iter().position(is_it) {
         return Found::Kernel(kernel, worst.get(kernel).copied().unwrap_or(Verdict::Ok));
     }
-    let wanted = key(&hosts.release);
+    let wanted = release_key(&hosts.release);
     let mut placed: Vec<(Vec<u64>, usize)> = inputs
         .kernels
         .iter()
         .enumerate()
         .filter(|it| fits(it.1) && Release::parse(&it.1.facts.release).is_some())
-        .map(|(number, kernel)| (key(&kernel.facts.release), number))
+        .map(|(number, kernel)| (release_key(&kernel.facts.release), number))
         .collect();
     placed.sort();
     if wanted.is_empty() {
@@ -277,11 +278,6 @@ fn same_arch(a: &str, b: &str) -> bool {
         other => other.to_owned(),
     };
     a.is_empty() || b.is_empty() || common(a) == common(b)
-}
-
-fn key(release: &str) -> Vec<u64> {
-    let numbers = release.split(|it: char| !it.is_ascii_digit()).map_while(|it| it.parse().ok());
-    numbers.take(8).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 
 use btfleet_engine::kernel::Kernel;
 
+use super::spread::release_key;
 use crate::load::Inputs;
 use crate::output::{Failure, message};
 
@@ -51,10 +52,7 @@ pub(super) fn keep_two<'a>(inputs: &mut Inputs<'a>, given: &OsStr) -> Result<Lat
 /// How good a kernel is to compare a new one with: architecture, flavour, distribution, then the last release before it.
 fn nearness(kernel: &Kernel<'_>, new: &Kernel<'_>) -> (bool, bool, bool, bool, Vec<u64>) {
     let (facts, wanted) = (&kernel.facts, &new.facts);
-    let key = |release: &str| -> Vec<u64> {
-        release.split(|it: char| !it.is_ascii_digit()).map_while(|it| it.parse().ok()).collect()
-    };
-    let (of_kernel, of_new) = (key(&facts.release), key(&wanted.release));
+    let (of_kernel, of_new) = (release_key(&facts.release), release_key(&wanted.release));
     let distribution = |it: &str| it.split(' ').next().unwrap_or_default().to_owned();
     (
         facts.architecture == wanted.architecture,

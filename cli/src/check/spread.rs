@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use btfleet_engine::kernel::Kernel;
 
+use super::summary::Places;
+use crate::load::Inputs;
+
 /// The kernels of a run in the order of their releases.
 pub(super) struct Spread {
     kernels: Vec<Placed>,
@@ -71,8 +74,14 @@ impl Spread {
         columns
     }
 
-    /// Says which of the kernels that were judged something is on.
-    pub(super) fn describe(&self, on: impl Fn(usize) -> bool, judged: impl Fn(usize) -> bool) -> String {
+    /// Says which of the kernels that its objects were judged on a cause is on.
+    pub(super) fn of_cause(&self, places: &Places<'_>, inputs: &Inputs<'_>) -> String {
+        let judged =
+            |kernel: usize| places.objects.iter().any(|it| inputs.mismatch(it.object, kernel).is_none());
+        self.describe(|it| places.on.get(it) == Some(&true), judged)
+    }
+
+    fn describe(&self, on: impl Fn(usize) -> bool, judged: impl Fn(usize) -> bool) -> String {
         let judged: Vec<usize> = self.order.iter().copied().filter(|it| judged(*it)).collect();
         let (with, without): (Vec<usize>, Vec<usize>) = judged.iter().partition(|it| on(**it));
         let count = format!("{} of {}", with.len(), judged.len());
@@ -122,8 +131,7 @@ impl Spread {
 impl Placed {
     fn new(kernel: &Kernel<'_>, name: &str) -> Self {
         let release = kernel.facts.release.as_str();
-        let numbers = release.split(|it: char| !it.is_ascii_digit()).map_while(|it| it.parse().ok());
-        let key: Vec<u64> = numbers.take(8).collect();
+        let key = release_key(release);
         let series = match key.as_slice() {
             [major, minor, ..] => format!("{major}.{minor}"),
             _ => String::new(),
@@ -133,6 +141,12 @@ impl Placed {
     }
 }
 
+/// The numbers that a release begins with, by which releases are ordered.
+pub(super) fn release_key(release: &str) -> Vec<u64> {
+    let numbers = release.split(|it: char| !it.is_ascii_digit()).map_while(|it| it.parse().ok());
+    numbers.take(8).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,8 +154,7 @@ mod tests {
     fn spread(releases: &[&str]) -> Spread {
         let kernels = releases.iter().map(|text| {
             let (release, arch) = text.split_once('/').unwrap_or((text, "amd64"));
-            let key: Vec<u64> =
-                release.split(|it: char| !it.is_ascii_digit()).map_while(|it| it.parse().ok()).collect();
+            let key = release_key(release);
             let series = release.split('.').take(2).collect::<Vec<_>>().join(".");
             Placed { release: release.to_owned(), series, key, arch: arch.to_owned() }
         });

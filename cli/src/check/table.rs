@@ -142,8 +142,7 @@ fn print_cause(
     let kinds: Vec<&str> = places.kinds.iter().copied().collect();
     let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
     let optional = if places.in_default { "" } else { ", only in programs that need not load" };
-    let judged = |kernel: usize| places.objects.iter().any(|it| inputs.mismatch(it.object, kernel).is_none());
-    let on = spread.describe(|it| places.on.get(it) == Some(&true), judged);
+    let on = spread.of_cause(places, inputs);
     let programs: usize = places.objects.iter().map(|it| distinct(&it.programs)).sum();
     let counts = format!("{}, {on}", plural(programs, "program"));
     let plain = format!("{word} {} {}{kinds}{optional}", cause.code, cause.path);

@@ -58,9 +58,7 @@ impl Markdown<'_> {
             writeln!(out, "| | cause | about | programs | kernels | why |\n|---|---|---|---:|---|---|")?;
         }
         for (cause, places) in causes.iter().take(CAUSES_SHOWN) {
-            let judged =
-                |kernel: usize| places.objects.iter().any(|it| inputs.mismatch(it.object, kernel).is_none());
-            let on = spread.describe(|it| places.on.get(it) == Some(&true), judged);
+            let on = spread.of_cause(places, inputs);
             let programs: usize = places.objects.iter().map(|it| it.programs.len()).sum();
             let mark = match cause.verdict.0 {
                 Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => "❌ fails",

@@ -29,9 +29,7 @@ impl<'a> Sarif<'a> {
 
     fn result(&self, spread: &Spread, cause: &Cause, places: &Places<'_>) -> Value {
         let inputs = self.context.inputs;
-        let judged =
-            |kernel: usize| places.objects.iter().any(|it| inputs.mismatch(it.object, kernel).is_none());
-        let on = spread.describe(|it| places.on.get(it) == Some(&true), judged);
+        let on = spread.of_cause(places, inputs);
         let why = places.message.as_ref().map_or("", |it| it.1.as_str());
         let programs: BTreeSet<String> = places
             .objects

@@ -133,8 +133,6 @@ impl<'a> Html<'a> {
 
     fn cause(&self, cause: &Cause, places: &Places<'_>) -> Value {
         let inputs = self.context.inputs;
-        let judged =
-            |kernel: usize| places.objects.iter().any(|it| inputs.mismatch(it.object, kernel).is_none());
         json!({
             "verdict": cause.verdict.0 as u32,
             "code": cause.code,
@@ -143,7 +141,7 @@ impl<'a> Html<'a> {
             "optional": !places.in_default,
             "programs": places.objects.iter().map(|it| table::distinct(&it.programs)).sum::<usize>(),
             "pairs": places.count,
-            "on": self.spread.describe(|it| places.on.get(it) == Some(&true), judged),
+            "on": self.spread.of_cause(places, inputs),
             "message": places.message.as_ref().map_or("", |it| it.1.as_str()),
             "explain": table::explain(places, inputs),
         })
