@@ -92,8 +92,8 @@ pub(crate) struct CheckArgs {
     /// What stdout gets: a table to read, or a report.
     #[arg(long, value_enum, default_value_t = CheckFormat::Table)]
     pub(crate) format: CheckFormat,
-    /// Also write a report to FILE; its ending says which: .jsonl, .json, .csv, .xml (JUnit), .sarif, .md, or .html, a
-    /// page for a browser. May be repeated.
+    /// Also write a report to FILE; its ending says which: .jsonl, .json, .csv, .xml (JUnit), .sarif, .md, .parquet, or
+    /// .html, a page for a browser. May be repeated.
     #[arg(long = "report", value_name = "FILE")]
     pub(crate) reports: Vec<PathBuf>,
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
@@ -611,6 +611,8 @@ pub(crate) enum CheckFormat {
     Markdown,
     /// A page for a browser: a map of all programs on all kernels, causes, structs in two kernels.
     Html,
+    /// The rows of CSV by columns, for databases. Not to a terminal.
+    Parquet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

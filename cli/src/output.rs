@@ -92,6 +92,11 @@ impl Output {
         Ok(writeln!(self.0, "{}", tamed(line))?)
     }
 
+    /// For those who write by themselves.
+    pub(crate) fn as_write(&mut self) -> &mut impl Write {
+        &mut self.0
+    }
+
     /// Hands over what there is so far, for a run that takes minutes.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         Ok(self.0.flush()?)

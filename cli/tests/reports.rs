@@ -299,10 +299,11 @@ fn hosts_weigh_verdicts() {
     let args = ["check", &object, "-k", &old, &new, "--program", "access_time", "--inventory", path];
     let text = stdout(&btfleet(&args));
     for expected in [
-        "97.5 % of 1000 hosts ok",
-        "fail-reloc 20 hosts, 1 kernel: 7.3.4+deb13-cloud-amd64 (20)",
-        "not known 5 hosts, 1 kernel that are not here",
-        "6.6.1-generic (5) between 5.10.0-46-cloud-amd64 and 7.3.4+deb13-cloud-amd64, which differ",
+        "97.5 % of 1,000 hosts ok",
+        "  fail-reloc 20 hosts, 1 kernel:\n    7.3.4+deb13-cloud-amd64  20 hosts\n",
+        "  not known 5 hosts, 1 kernel that is not here:\n    6.6.1-generic  5 hosts: between 5.10.0-46-cloud-amd64 and \
+         7.3.4+deb13-cloud-amd64, on which programs come to different ends\n",
+        "1 program, since 7.3 (1 of 2), 20 hosts\n",
     ] {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }
@@ -310,10 +311,46 @@ fn hosts_weigh_verdicts() {
     let hosts: Vec<&Value> = rows.iter().filter(|it| it["t"] == "hosts").collect();
     assert_eq!(hosts.len(), 4, "{hosts:?}");
     assert_eq!(rows.last().unwrap()["rows"], rows.len() - 1);
+    let markdown = stdout(&btfleet(&[&args[..], &["--format", "markdown"]].concat()));
+    for expected in ["**97.5 % of 1,000 hosts ok**", "* fail-reloc: 20 hosts: 7.3.4+deb13-cloud-amd64 (20)"] {
+        assert!(markdown.contains(expected), "{expected} is not in\n{markdown}");
+    }
     fs::write(path, "a,b\n1,2\n").unwrap();
     let out = btfleet(&args);
     assert_eq!(out.status.code(), Some(2));
     assert!(stderr(&out).contains("hosts.csv: "), "{}", stderr(&out));
+}
+
+/// Check what is said of a kernel that is not there: neighbours with the same layouts make it likely, others do not.
+#[test]
+fn neighbours_of_unknown_kernels_are_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |release: &str, from: &str| {
+        let path = dir.path().join(format!("{release}.btf.zst"));
+        fs::copy(kernel(from), &path).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let kernels = [named("6.1.0-20-amd64", OLD), named("6.1.0-30-amd64", OLD), named("6.1.0-40-amd64", NEW)];
+    let path = dir.path().join("hosts.csv");
+    fs::write(&path, "kernel,count\n6.1.0-25-amd64,41210\n6.1.0-35-amd64,7\n6.2.0-1-amd64,1\n").unwrap();
+    let object = object("exec_snoop.bpf.o");
+    let [a, b, c] = &kernels;
+    let args = ["check", &object, "-k", a, b, c, "--inventory", path.to_str().unwrap()];
+    let text = stdout(&btfleet(&args));
+    for expected in [
+        "0.0 % of 41,218 hosts ok",
+        "  not known 41,218 hosts, 3 kernels that are not here:\n",
+        "    6.1.0-25-amd64  41,210 hosts: between 6.1.0-20-amd64 and 6.1.0-30-amd64, which have the same layouts",
+        "    6.1.0-35-amd64  7 hosts: between 6.1.0-30-amd64 and 6.1.0-40-amd64, on which all programs come to the \
+         same, with other layouts\n",
+        "    6.2.0-1-amd64  1 host: newer than 6.1.0-40-amd64\n",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+    let rows = lines(&stdout(&btfleet(&[&args[..], &["--format", "jsonl"]].concat())));
+    let same = |it: &Value| (it["same_outcome"].clone(), it["same_layouts"].clone());
+    let same: Vec<_> = rows.iter().filter(|it| it["t"] == "hosts").map(same).collect();
+    assert_eq!(same, [(true.into(), true.into()), (true.into(), false.into()), (Value::Null, Value::Null)]);
 }
 
 /// Check that a new kernel is compared with the one next to it, and that only what breaks counts.

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use btfleet_engine::batch::Classes;
 use btfleet_engine::dialect::Release;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::report::Verdict;
@@ -51,7 +52,7 @@ fn one() -> u64 {
 
 /// Hosts as a row.
 #[derive(Serialize)]
-pub(super) struct HostsRow<'a> {
+struct HostsRow<'a> {
     v: u32,
     t: &'static str,
     release: &'a str,
@@ -61,21 +62,46 @@ pub(super) struct HostsRow<'a> {
     /// `null` if there is no such kernel.
     kernel: Option<&'a str>,
     verdict: Option<&'static str>,
-    /// Of hosts whose kernel is not there: the kernels before and after it, and whether these programs can tell them apart.
+    /// Of hosts whose kernel is not there: the kernels before and after it, and what they have in common.
     before: Option<&'a str>,
     after: Option<&'a str>,
     same_outcome: Option<bool>,
+    same_layouts: Option<bool>,
 }
 
 /// What hosts come to.
 enum Found {
     Kernel(usize, Verdict),
-    /// Nearest kernels, and whether every program comes to the same on both.
-    Unknown {
-        before: Option<usize>,
-        after: Option<usize>,
-        alike: Option<bool>,
-    },
+    Unknown(Gap),
+}
+
+/// Where the kernel of hosts would be.
+struct Gap {
+    before: Option<usize>,
+    after: Option<usize>,
+    /// If there are both: whether every program comes to the same on them.
+    same_outcome: Option<bool>,
+    /// … and whether every record has the same answer on them.
+    same_layouts: Option<bool>,
+}
+
+/// What verdicts come to on hosts.
+pub(super) struct Weighed<'a> {
+    hosts: Vec<(&'a Hosts, Found)>,
+    /// By kernel: hosts that have it.
+    on: Vec<u64>,
+    total: u64,
+    /// Hosts on which all that is loaded by default is fine.
+    fine: u64,
+}
+
+/// A group of hosts that is not fine, or not known, in words.
+pub(super) struct Group {
+    /// `None`: their kernels are not there.
+    pub(super) verdict: Option<Verdict>,
+    pub(super) hosts: u64,
+    /// A line for each kernel, most hosts first: release, hosts, and what is known beside.
+    pub(super) kernels: Vec<(String, u64, String)>,
 }
 
 impl Inventory {
@@ -113,18 +139,97 @@ impl Inventory {
         Ok(Self { hosts })
     }
 
-    /// Rows, one for hosts with the same kernel.
-    pub(super) fn rows(&self, summary: &Summary<'_>, inputs: &Inputs<'_>) -> Vec<u8> {
-        let mut out = Vec::new();
+    /// What verdicts come to on the hosts.
+    pub(super) fn weigh<'a>(
+        &'a self,
+        summary: &Summary<'_>,
+        inputs: &Inputs<'_>,
+        layouts: impl FnOnce() -> Classes,
+    ) -> Weighed<'a> {
         let worst = worst_by_kernel(summary, inputs);
-        let name = |it: Option<usize>| it.and_then(|it| inputs.kernel_names.get(it).copied());
-        for hosts in &self.hosts {
-            let found = find(hosts, summary, inputs, &worst);
-            let (kernel, verdict, before, after, same_outcome) = match found {
-                Found::Kernel(kernel, verdict) => (Some(kernel), Some(verdict.name()), None, None, None),
-                Found::Unknown { before, after, alike } => (None, None, before, after, alike),
+        let mut hosts: Vec<(&Hosts, Found)> =
+            self.hosts.iter().map(|it| (it, find(it, summary, inputs, &worst))).collect();
+        let mut gaps: Vec<&mut Gap> = hosts
+            .iter_mut()
+            .filter_map(|it| match &mut it.1 {
+                Found::Unknown(gap) if gap.same_outcome == Some(true) => Some(gap),
+                _ => None,
+            })
+            .collect();
+        if !gaps.is_empty() {
+            let layouts = layouts();
+            let class = |it: Option<usize>| it.and_then(|it| layouts.of.get(it).copied().flatten());
+            for gap in &mut gaps {
+                gap.same_layouts = Some(class(gap.before).is_some_and(|it| class(gap.after) == Some(it)));
+            }
+        }
+        let mut on = vec![0_u64; inputs.kernels.len()];
+        let (mut fine, mut total) = (0_u64, 0_u64);
+        for (hosts, found) in &hosts {
+            total = total.saturating_add(hosts.count);
+            if let Found::Kernel(kernel, verdict) = found {
+                if let Some(on) = on.get_mut(*kernel) {
+                    *on = on.saturating_add(hosts.count);
+                }
+                if *verdict <= Verdict::OkDrift {
+                    fine = fine.saturating_add(hosts.count);
+                }
+            }
+        }
+        Weighed { hosts, on, total, fine }
+    }
+}
+
+impl Weighed<'_> {
+    /// How many hosts have a kernel.
+    pub(super) fn on(&self, kernel: usize) -> u64 {
+        self.on.get(kernel).copied().unwrap_or(0)
+    }
+
+    /// How many hosts have one of the kernels for which it is said.
+    pub(super) fn on_any(&self, kernels: &[bool]) -> u64 {
+        let of = self.on.iter().zip(kernels).filter(|it| *it.1).map(|it| *it.0);
+        of.fold(0, u64::saturating_add)
+    }
+
+    /// In one sentence: `97.3 % of 41,210 hosts ok`.
+    pub(super) fn sentence(&self) -> String {
+        let permille = u128::from(self.fine) * 1000 / u128::from(self.total.max(1));
+        format!("{}.{} % of {} ok", permille / 10, permille % 10, hosts_in_words(self.total))
+    }
+
+    /// Hosts that are not fine, the worst first, then those whose kernels are not there.
+    pub(super) fn groups(&self, inputs: &Inputs<'_>) -> Vec<Group> {
+        let mut by: BTreeMap<Option<Reverse<Verdict>>, Vec<(String, u64, String)>> = BTreeMap::new();
+        for (hosts, found) in &self.hosts {
+            let (verdict, why) = match found {
+                Found::Kernel(_, Verdict::Ok | Verdict::OkDrift) => continue,
+                Found::Kernel(_, verdict) => (Some(Reverse(*verdict)), String::new()),
+                Found::Unknown(gap) => (None, gap.words(inputs)),
             };
-            let Hosts { release, distribution, arch, count } = hosts;
+            by.entry(verdict).or_default().push((hosts.release.clone(), hosts.count, why));
+        }
+        // Nothing is known of those that sort first.
+        let unknown = by.remove(&None).map(|it| (None, it));
+        by.into_iter()
+            .chain(unknown)
+            .map(|(verdict, mut kernels)| {
+                kernels.sort_by_key(|it| Reverse(it.1));
+                let hosts = kernels.iter().fold(0, |sum: u64, it| sum.saturating_add(it.1));
+                Group { verdict: verdict.map(|it| it.0), hosts, kernels }
+            })
+            .collect()
+    }
+
+    /// Rows, one for hosts with the same kernel.
+    pub(super) fn rows(&self, inputs: &Inputs<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        let name = |it: Option<usize>| it.and_then(|it| inputs.kernel_names.get(it).copied());
+        for (Hosts { release, distribution, arch, count }, found) in &self.hosts {
+            let (kernel, gap) = match found {
+                Found::Kernel(kernel, verdict) => (Some((*kernel, *verdict)), None),
+                Found::Unknown(gap) => (None, Some(gap)),
+            };
             push_line(
                 &mut out,
                 &HostsRow {
@@ -134,11 +239,12 @@ impl Inventory {
                     distribution,
                     arch,
                     count: *count,
-                    kernel: name(kernel),
-                    verdict,
-                    before: name(before),
-                    after: name(after),
-                    same_outcome,
+                    kernel: name(kernel.map(|it| it.0)),
+                    verdict: kernel.map(|it| it.1.name()),
+                    before: name(gap.and_then(|it| it.before)),
+                    after: name(gap.and_then(|it| it.after)),
+                    same_outcome: gap.and_then(|it| it.same_outcome),
+                    same_layouts: gap.and_then(|it| it.same_layouts),
                 },
             );
         }
@@ -146,71 +252,64 @@ impl Inventory {
     }
 
     /// Says it for people.
-    pub(super) fn print(
-        &self,
-        out: &mut Output,
-        summary: &Summary<'_>,
-        inputs: &Inputs<'_>,
-    ) -> Result<(), Failure> {
-        let worst = worst_by_kernel(summary, inputs);
-        let (mut fine, mut total) = (0_u64, 0_u64);
-        let mut bad: BTreeMap<Reverse<Verdict>, Vec<&Hosts>> = BTreeMap::new();
-        let mut unknown = Vec::new();
-        for hosts in &self.hosts {
-            total = total.saturating_add(hosts.count);
-            match find(hosts, summary, inputs, &worst) {
-                Found::Kernel(_, Verdict::Ok | Verdict::OkDrift) => fine = fine.saturating_add(hosts.count),
-                Found::Kernel(_, verdict) => bad.entry(Reverse(verdict)).or_default().push(hosts),
-                Found::Unknown { before, after, alike } => unknown.push((hosts, before, after, alike)),
-            }
-        }
-        let permille = u128::from(fine) * 1000 / u128::from(total.max(1));
-        let hosts = plural(usize::try_from(total).unwrap_or(usize::MAX), "host");
-        out.line(&paint(HEAD, &format!("{}.{} % of {hosts} ok", permille / 10, permille % 10)))?;
-        for (verdict, mut hosts) in bad {
-            hosts.sort_by_key(|it| Reverse(it.count));
-            let count: u64 = hosts.iter().map(|it| it.count).sum();
-            let style = if verdict.0 >= Verdict::FailAttach { BAD } else { WARN };
-            let names: Vec<String> =
-                hosts.iter().take(SHOWN).map(|it| format!("{} ({})", it.release, it.count)).collect();
-            let more = if hosts.len() > SHOWN { ", …" } else { "" };
-            let (word, kernels) = (paint(style, verdict.0.name()), plural(hosts.len(), "kernel"));
-            out.line(&format!("  {word} {count} hosts, {kernels}: {}{more}", names.join(", ")))?;
-        }
-        unknown.sort_by_key(|it| Reverse(it.0.count));
-        if !unknown.is_empty() {
-            let count: u64 = unknown.iter().map(|it| it.0.count).sum();
-            let word = paint(WARN, "not known");
-            out.line(&format!(
-                "  {word} {count} hosts, {} that are not here:",
-                plural(unknown.len(), "kernel")
-            ))?;
-        }
-        let release = |it: Option<usize>| {
-            it.and_then(|it| inputs.kernels.get(it)).map_or("", |it| it.facts.release.as_str())
-        };
-        for (hosts, before, after, alike) in unknown.iter().take(SHOWN) {
-            let between = match (before, after, alike) {
-                (Some(_), Some(_), Some(alike)) => {
-                    let alike =
-                        if *alike { "on which all programs come to the same" } else { "which differ" };
-                    format!(
-                        "between {} and {}, {alike}; that proves nothing",
-                        release(*before),
-                        release(*after)
-                    )
+    pub(super) fn print(&self, out: &mut Output, inputs: &Inputs<'_>) -> Result<(), Failure> {
+        out.line(&paint(HEAD, &self.sentence()))?;
+        for Group { verdict, hosts, kernels } in self.groups(inputs) {
+            let (hosts, count) = (hosts_in_words(hosts), plural(kernels.len(), "kernel"));
+            match verdict {
+                Some(verdict) => {
+                    let style = if verdict >= Verdict::FailAttach { BAD } else { WARN };
+                    out.line(&format!("  {} {hosts}, {count}:", paint(style, verdict.name())))?;
                 }
-                (Some(_), ..) => format!("newer than {}", release(*before)),
-                (_, Some(_), _) => format!("older than {}", release(*after)),
-                _ => "like none of the kernels".to_owned(),
-            };
-            out.line(&format!("    {} ({}) {between}", hosts.release, hosts.count))?;
-        }
-        if unknown.len() > SHOWN {
-            out.line(&format!("    … and {} more kernels", unknown.len() - SHOWN))?;
+                None => {
+                    let word = paint(WARN, "not known");
+                    let are = if kernels.len() == 1 { "is" } else { "are" };
+                    out.line(&format!("  {word} {hosts}, {count} that {are} not here:"))?;
+                }
+            }
+            for (release, hosts, why) in kernels.iter().take(SHOWN) {
+                let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+                out.line(&format!("    {release}  {}{why}", hosts_in_words(*hosts)))?;
+            }
+            if kernels.len() > SHOWN {
+                out.line(&format!("    … and {}", plural(kernels.len() - SHOWN, "more kernel")))?;
+            }
         }
         out.line("")
     }
+}
+
+impl Gap {
+    /// What is known of kernels that are not there. Without their BTF that is no proof, and it is not called one.
+    fn words(&self, inputs: &Inputs<'_>) -> String {
+        let release = |it: usize| inputs.kernels.get(it).map_or("", |it| it.facts.release.as_str());
+        match (self.before, self.after) {
+            (Some(before), Some(after)) => {
+                let alike = match (self.same_layouts, self.same_outcome) {
+                    (Some(true), _) => "which have the same layouts for these programs: likely the same here",
+                    (_, Some(true)) => "on which all programs come to the same, with other layouts",
+                    _ => "on which programs come to different ends",
+                };
+                format!("between {} and {}, {alike}", release(before), release(after))
+            }
+            (Some(before), None) => format!("newer than {}", release(before)),
+            (None, Some(after)) => format!("older than {}", release(after)),
+            (None, None) => "like none of the kernels".to_owned(),
+        }
+    }
+}
+
+/// `1 host`, `41,210 hosts`.
+pub(super) fn hosts_in_words(count: u64) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{grouped} host{}", if count == 1 { "" } else { "s" })
 }
 
 /// The release in what `uname -r` or `uname -a` prints, and the architecture if that is there.
@@ -258,13 +357,15 @@ fn find(hosts: &Hosts, summary: &Summary<'_>, inputs: &Inputs<'_>, worst: &[Verd
         .collect();
     placed.sort();
     if wanted.is_empty() {
-        return Found::Unknown { before: None, after: None, alike: None };
+        return Found::Unknown(Gap { before: None, after: None, same_outcome: None, same_layouts: None });
     }
     let split = placed.partition_point(|it| it.0 < wanted);
     let before = split.checked_sub(1).and_then(|it| placed.get(it)).map(|it| it.1);
     let after = placed.get(split).map(|it| it.1);
-    let alike = before.zip(after).map(|(a, b)| summary.cells.values().all(|it| it.get(a) == it.get(b)));
-    Found::Unknown { before, after, alike }
+    let same_outcome =
+        before.zip(after).map(|(a, b)| summary.cells.values().all(|it| it.get(a) == it.get(b)));
+    let same_layouts = same_outcome.filter(|it| !it);
+    Found::Unknown(Gap { before, after, same_outcome, same_layouts })
 }
 
 /// `x86_64` and `amd64` are the same, and so on.

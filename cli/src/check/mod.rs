@@ -11,6 +11,8 @@ use formats::{Context, Reports, Targets};
 use inventory::Inventory;
 use summary::Summary;
 
+use std::io::IsTerminal;
+
 use btfleet_engine::batch::{Batch, Run};
 use btfleet_engine::depend::Survey;
 use btfleet_engine::object::{Object, Reloc};
@@ -48,6 +50,11 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             "what changed has the formats table and jsonl; --report writes others".into(),
         ));
     }
+    if args.format == CheckFormat::Parquet && std::io::stdout().is_terminal() {
+        return Err(Failure::Usage(
+            "a terminal cannot show Parquet; '--report x.parquet' writes a file".into(),
+        ));
+    }
     if args.compare_loaders {
         return compare::run(args, &batch, &inputs, &world);
     }
@@ -57,8 +64,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         true => Vec::new(),
         false => batch.map(&inputs.distinct, |it| hex(&Sha256::digest(it.file()))),
     };
-    let inventory = inventory.as_ref();
-    let context = Context { args, inputs: &inputs, loaders: &loaders, project: &project, inventory, hashes };
+    let context = Context { args, inputs: &inputs, loaders: &loaders, project: &project, hashes };
     let reports = Reports::new(&context)?;
     let mut targets = Targets::open(&reports)?;
     let mut baseline = match (&args.baseline, &latest) {
@@ -98,7 +104,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             let changes = baseline.as_mut().map_or(Ok(Vec::new()), |it| it.take_lines(&rows));
             let written = changes
                 .and_then(|it| if args.format == CheckFormat::Jsonl { out.write(&it) } else { Ok(()) });
-            failure = written.and_then(|()| targets.object(object, &pieces)).err();
+            failure = written.and_then(|()| targets.object(object, pieces)).err();
             failure.is_none()
         },
     );
@@ -109,7 +115,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     bar.finish_and_clear();
     let summary = summaries.into_iter().reduce(Summary::merged).unwrap_or_default();
     let complete = inputs.complete() && summary.pairs_not_judged.is_empty();
-    targets.finish(&summary, complete)?;
+    let layouts = || report::classes(&batch, &run, &inputs.distinct).joint;
+    let weighed = inventory.as_ref().map(|it| it.weigh(&summary, &inputs, layouts));
+    targets.finish(&summary, weighed.as_ref(), complete)?;
     let remarks = project.remarks(&summary.accepted);
     if let Some(baseline) = baseline {
         baseline.check_models(loaders.models());
@@ -119,8 +127,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         return Ok(if exit == Exit::Fine && !complete { Exit::NotJudged } else { exit });
     }
     if args.format == CheckFormat::Table {
-        table::print(&mut out, &summary, &inputs, args, loaders.is_libbpf())?;
-        inventory.map_or(Ok(()), |it| it.print(&mut out, &summary, &inputs))?;
+        table::print(&mut out, &summary, weighed.as_ref(), &inputs, args, loaders.is_libbpf())?;
         remarks.iter().try_for_each(|it| out.line(it))?;
         out.finish()?;
     } else {

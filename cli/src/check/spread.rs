@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use btfleet_engine::kernel::Kernel;
 
+use super::inventory::{Weighed, hosts_in_words};
 use super::summary::Places;
 use crate::load::Inputs;
 
@@ -74,11 +75,20 @@ impl Spread {
         columns
     }
 
-    /// Says which of the kernels that its objects were judged on a cause is on.
-    pub(super) fn of_cause(&self, places: &Places<'_>, inputs: &Inputs<'_>) -> String {
+    /// Says which of the kernels that its objects were judged on a cause is on, and on how many hosts.
+    pub(super) fn of_cause(
+        &self,
+        places: &Places<'_>,
+        inputs: &Inputs<'_>,
+        weighed: Option<&Weighed<'_>>,
+    ) -> String {
         let judged =
             |kernel: usize| places.objects.iter().any(|it| inputs.mismatch(it.object, kernel).is_none());
-        self.describe(|it| places.on.get(it) == Some(&true), judged)
+        let kernels = self.describe(|it| places.on.get(it) == Some(&true), judged);
+        match weighed {
+            Some(weighed) => format!("{kernels}, {}", hosts_in_words(weighed.on_any(&places.on))),
+            None => kernels,
+        }
     }
 
     fn describe(&self, on: impl Fn(usize) -> bool, judged: impl Fn(usize) -> bool) -> String {

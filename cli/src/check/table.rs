@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use btfleet_engine::object::{Object, SourceLine};
 use btfleet_engine::report::Verdict;
 
+use super::inventory::Weighed;
 use super::spread::{Column, Spread};
 use super::summary::{Cause, Cell, Place, Places, Summary};
 use crate::args::CheckArgs;
@@ -28,6 +29,7 @@ const CELL: usize = 8;
 pub(super) fn print(
     out: &mut Output,
     summary: &Summary<'_>,
+    weighed: Option<&Weighed<'_>>,
     inputs: &Inputs<'_>,
     args: &CheckArgs,
     judges_needs: bool,
@@ -35,7 +37,8 @@ pub(super) fn print(
     let kernels = inputs.kernels.iter().zip(inputs.kernel_names.iter().copied());
     let spread = Spread::new(kernels);
     print_counts(out, summary, inputs, &spread)?;
-    print_causes(out, summary, inputs, &spread, args)?;
+    weighed.map_or(Ok(()), |it| it.print(out, inputs))?;
+    print_causes(out, summary, weighed, inputs, &spread, args)?;
     print_cells(out, summary, inputs, &spread, args)?;
     let needs = match judges_needs {
         true => ", attach targets, kernel symbols",
@@ -104,6 +107,7 @@ fn style(verdict: Verdict) -> anstyle::Style {
 fn print_causes(
     out: &mut Output,
     summary: &Summary<'_>,
+    weighed: Option<&Weighed<'_>>,
     inputs: &Inputs<'_>,
     spread: &Spread,
     args: &CheckArgs,
@@ -113,7 +117,7 @@ fn print_causes(
     causes.sort_by_key(|(cause, places)| (cause.verdict, std::cmp::Reverse(places.count)));
     let shown = if args.details { causes.len() } else { CAUSES_SHOWN };
     for (cause, places) in causes.iter().take(shown) {
-        print_cause(out, cause, places, inputs, spread, args.details)?;
+        print_cause(out, cause, places, weighed, inputs, spread, args.details)?;
     }
     if causes.len() > shown {
         let causes = match causes.len() - shown {
@@ -129,6 +133,7 @@ fn print_cause(
     out: &mut Output,
     cause: &Cause,
     places: &Places<'_>,
+    weighed: Option<&Weighed<'_>>,
     inputs: &Inputs<'_>,
     spread: &Spread,
     details: bool,
@@ -142,7 +147,7 @@ fn print_cause(
     let kinds: Vec<&str> = places.kinds.iter().copied().collect();
     let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
     let optional = if places.in_default { "" } else { ", only in programs that need not load" };
-    let on = spread.of_cause(places, inputs);
+    let on = spread.of_cause(places, inputs, weighed);
     let programs: usize = places.objects.iter().map(|it| distinct(&it.programs)).sum();
     let counts = format!("{}, {on}", plural(programs, "program"));
     let plain = format!("{word} {} {}{kinds}{optional}", cause.code, cause.path);

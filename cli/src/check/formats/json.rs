@@ -4,7 +4,7 @@ use btfleet_engine::embed::Refusal;
 use btfleet_engine::ingest::InputError;
 use btfleet_engine::report::Verdicts;
 
-use super::{Context, Ended, Report};
+use super::{Context, Ended, Piece, Report};
 use crate::rows::{EndRow, InputRow, PairRow, VerdictRow, push_line};
 
 /// A row a line.
@@ -17,7 +17,18 @@ impl Report for Lines<'_> {
         line
     }
 
-    fn object(&self, number: usize, verdicts: &Verdicts) -> Vec<u8> {
+    fn object(&self, number: usize, verdicts: &Verdicts) -> Piece {
+        self.lines(number, verdicts).into()
+    }
+
+    fn end(&self, ended: &Ended<'_>) -> Piece {
+        self.last(ended).into()
+    }
+}
+
+impl Lines<'_> {
+    /// The rows of an object.
+    pub(super) fn lines(&self, number: usize, verdicts: &Verdicts) -> Vec<u8> {
         let Context { inputs, loaders, project, hashes, .. } = self.0;
         let mut text = Vec::new();
         let Some(object) = inputs.object(number) else { return text };
@@ -42,9 +53,10 @@ impl Report for Lines<'_> {
         text
     }
 
-    fn end(&self, ended: &Ended<'_>) -> Vec<u8> {
+    /// The rows that are known at the end.
+    fn last(&self, ended: &Ended<'_>) -> Vec<u8> {
         let inputs = self.0.inputs;
-        let mut line = self.0.inventory.map_or(Vec::new(), |it| it.rows(ended.summary, inputs));
+        let mut line = ended.weighed.map_or(Vec::new(), |it| it.rows(inputs));
         let rows = ended.rows + line.iter().filter(|it| **it == b'\n').count();
         let end = EndRow::new(ended.complete, inputs.objects.len(), inputs.kernels.len(), rows);
         push_line(&mut line, &end.modelling(self.0.loaders.models()));
@@ -64,14 +76,14 @@ impl Report for Document<'_> {
         elements(&self.0.defect(defect))
     }
 
-    fn object(&self, number: usize, verdicts: &Verdicts) -> Vec<u8> {
-        elements(&self.0.object(number, verdicts))
+    fn object(&self, number: usize, verdicts: &Verdicts) -> Piece {
+        elements(&self.0.lines(number, verdicts)).into()
     }
 
-    fn end(&self, ended: &Ended<'_>) -> Vec<u8> {
+    fn end(&self, ended: &Ended<'_>) -> Piece {
         // The row of the end is always there: it is the one without a comma behind it.
-        let rows = elements(&self.0.end(ended));
-        [rows.strip_suffix(b",").unwrap_or(&rows), b"\n]}\n"].concat()
+        let rows = elements(&self.0.last(ended));
+        [rows.strip_suffix(b",").unwrap_or(&rows), b"\n]}\n"].concat().into()
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use btfleet_engine::ingest::InputError;
 use btfleet_engine::report::{Verdict, Verdicts};
 
-use super::{Context, Ended, Report, program_name};
+use super::{Context, Ended, Piece, Report, program_name};
 
 pub(super) struct Junit<'a>(pub(super) &'a Context<'a>);
 
@@ -25,12 +25,12 @@ impl Report for Junit<'_> {
              <testcase classname=\"{path}\" name=\"input\"><error type=\"{code}\" message=\"{what}\"/></testcase>\n\
              </testsuite>\n"
         )
-        .into_bytes()
+        .into_bytes().into()
     }
 
-    fn object(&self, number: usize, verdicts: &Verdicts) -> Vec<u8> {
+    fn object(&self, number: usize, verdicts: &Verdicts) -> Piece {
         let inputs = self.0.inputs;
-        let Some(object) = inputs.object(number) else { return Vec::new() };
+        let Some(object) = inputs.object(number) else { return Vec::new().into() };
         let name = escaped(inputs.name_of(number));
         let (mut cases, mut counts) = (String::new(), [0_usize; 4]);
         let mut case = |class: &str, kernel: &str, kind: usize, result: &str| {
@@ -82,10 +82,11 @@ impl Report for Junit<'_> {
              skipped=\"{skipped}\">\n{cases}</testsuite>\n"
         )
         .into_bytes()
+        .into()
     }
 
-    fn end(&self, _: &Ended<'_>) -> Vec<u8> {
-        b"</testsuites>\n".to_vec()
+    fn end(&self, _: &Ended<'_>) -> Piece {
+        b"</testsuites>\n".to_vec().into()
     }
 }
 

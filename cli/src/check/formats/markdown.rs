@@ -5,24 +5,27 @@ use std::fmt::Write;
 use btfleet_engine::object::Object;
 use btfleet_engine::report::Verdict;
 
-use super::{Context, Ended, Report};
+use super::{Context, Ended, Piece, Report};
+use crate::check::inventory::Group;
 use crate::check::spread::Spread;
 use crate::check::summary::Cell;
 
 /// Causes and rows that are listed.
 const CAUSES_SHOWN: usize = 50;
 const ROWS_SHOWN: usize = 100;
+/// Kernels of hosts that are listed for a verdict.
+const HOSTS_SHOWN: usize = 10;
 
 pub(super) struct Markdown<'a>(pub(super) &'a Context<'a>);
 
 impl Report for Markdown<'_> {
-    fn end(&self, ended: &Ended<'_>) -> Vec<u8> {
+    fn end(&self, ended: &Ended<'_>) -> Piece {
         let Context { inputs, args, .. } = self.0;
         let spread = Spread::new(inputs.kernels.iter().zip(inputs.kernel_names.iter().copied()));
         let mut out = String::new();
         // There is enough memory for it, or the process ends.
         let _ = self.write(&mut out, ended, &spread, inputs, args);
-        out.into_bytes()
+        out.into_bytes().into()
     }
 }
 
@@ -48,6 +51,17 @@ impl Markdown<'_> {
             summary.pairs_not_judged.iter().map(|(why, pairs)| format!("not judged {pairs} ({why})")),
         );
         writeln!(out, "{objects} objects, programs × kernels: {}\n", counts.join(", "))?;
+        if let Some(weighed) = ended.weighed {
+            writeln!(out, "**{}**\n", weighed.sentence())?;
+            for Group { verdict, hosts, kernels } in weighed.groups(inputs) {
+                let word = verdict.map_or("not known", Verdict::name);
+                let of = kernels.iter().take(HOSTS_SHOWN).map(|it| format!("{} ({})", text(&it.0), it.1));
+                let of: Vec<String> = of.collect();
+                let more = if kernels.len() > HOSTS_SHOWN { ", …" } else { "" };
+                writeln!(out, "* {word}: {hosts} hosts: {}{more}", of.join(", "))?;
+            }
+            writeln!(out)?;
+        }
         if !ended.complete {
             writeln!(out, "⚠️ Not everything could be read and judged: see the job's log.\n")?;
         }
@@ -58,7 +72,7 @@ impl Markdown<'_> {
             writeln!(out, "| | cause | about | programs | kernels | why |\n|---|---|---|---:|---|---|")?;
         }
         for (cause, places) in causes.iter().take(CAUSES_SHOWN) {
-            let on = spread.of_cause(places, inputs);
+            let on = spread.of_cause(places, inputs, ended.weighed);
             let programs: usize = places.objects.iter().map(|it| it.programs.len()).sum();
             let mark = match cause.verdict.0 {
                 Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => "❌ fails",

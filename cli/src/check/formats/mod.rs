@@ -1,10 +1,12 @@
 //! What `check` finds, for machines and for the web: a format each, written object by object as they are judged.
 
 mod csv;
+mod flat;
 mod html;
 mod json;
 mod junit;
 mod markdown;
+mod parquet;
 mod sarif;
 
 use std::io::{BufWriter, Write};
@@ -16,7 +18,7 @@ use btfleet_engine::object::Object;
 use btfleet_engine::report::{ProgramVerdict, Verdicts};
 use tempfile::NamedTempFile;
 
-use super::inventory::Inventory;
+use super::inventory::Weighed;
 use super::summary::Summary;
 use crate::args::{CheckArgs, CheckFormat};
 use crate::load::Inputs;
@@ -30,7 +32,6 @@ pub(super) struct Context<'a> {
     pub(super) inputs: &'a Inputs<'a>,
     pub(super) loaders: &'a Loaders,
     pub(super) project: &'a Project,
-    pub(super) inventory: Option<&'a Inventory>,
     /// SHA-256 of the distinct objects, in hexadecimal.
     pub(super) hashes: Vec<String>,
 }
@@ -38,6 +39,8 @@ pub(super) struct Context<'a> {
 /// How a run ended.
 pub(super) struct Ended<'a> {
     pub(super) summary: &'a Summary<'a>,
+    /// With `--inventory`.
+    pub(super) weighed: Option<&'a Weighed<'a>>,
     /// Whether everything was read and judged.
     pub(super) complete: bool,
     /// Lines that were written.
@@ -57,12 +60,28 @@ pub(super) trait Report: Sync {
     }
 
     /// An object, by its number, on all kernels.
-    fn object(&self, _: usize, _: &Verdicts) -> Vec<u8> {
-        Vec::new()
+    fn object(&self, _: usize, _: &Verdicts) -> Piece {
+        Vec::new().into()
     }
 
     /// What comes last.
-    fn end(&self, ended: &Ended<'_>) -> Vec<u8>;
+    fn end(&self, ended: &Ended<'_>) -> Piece;
+}
+
+/// A part of a report.
+pub(super) enum Piece {
+    /// As it is written.
+    Text(Vec<u8>),
+    /// Rows of a table.
+    Rows(parquet::Rows),
+    /// What is said of a table as a whole.
+    Facts(Vec<(&'static str, String)>),
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(text: Vec<u8>) -> Self {
+        Self::Text(text)
+    }
 }
 
 impl<'a> Context<'a> {
@@ -77,12 +96,13 @@ impl<'a> Context<'a> {
             CheckFormat::Sarif => Box::new(sarif::Sarif::new(self)),
             CheckFormat::Html => Box::new(html::Html::new(self)),
             CheckFormat::Markdown => Box::new(markdown::Markdown(self)),
+            CheckFormat::Parquet => Box::new(parquet::Parquet(self)),
         })
     }
 
     /// The rows of an object in JSON Lines.
     pub(super) fn rows(&'a self, object: usize, verdicts: &Verdicts) -> Vec<u8> {
-        json::Lines(self).object(object, verdicts)
+        json::Lines(self).lines(object, verdicts)
     }
 
     /// Whether stdout has what changed, and not what is.
@@ -124,16 +144,15 @@ impl Target {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
         };
-        let failed = |error: std::io::Error| Failure::System(format!("{}: {error}", path.display()));
-        Ok(Self::File(BufWriter::with_capacity(1 << 16, staging_file(dir).map_err(failed)?), path.to_owned()))
+        let file = staging_file(dir).map_err(|error| failed(path, error))?;
+        Ok(Self::File(BufWriter::with_capacity(1 << 16, file), path.to_owned()))
     }
 
-    pub(super) fn write(&mut self, text: &[u8]) -> Result<(), Failure> {
+    /// The file; empty for stdout.
+    fn name(&self) -> PathBuf {
         match self {
-            Self::Stdout(out) => out.write(text),
-            Self::File(file, path) => {
-                file.write_all(text).map_err(|error| Failure::System(format!("{}: {error}", path.display())))
-            }
+            Self::Stdout(_) => PathBuf::new(),
+            Self::File(_, path) => path.clone(),
         }
     }
 
@@ -142,11 +161,26 @@ impl Target {
         match self {
             Self::Stdout(out) => out.finish(),
             Self::File(file, path) => {
-                let failed = |error: std::io::Error| Failure::System(format!("{}: {error}", path.display()));
-                let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
-                file.persist(&path).map_err(|error| failed(error.error))?;
+                let file = file.into_inner().map_err(|error| failed(&path, error.into_error()))?;
+                file.persist(&path).map_err(|error| failed(&path, error.error))?;
                 Ok(())
             }
+        }
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Stdout(out) => out.as_write().write(bytes),
+            Self::File(file, _) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Stdout(out) => out.as_write().flush(),
+            Self::File(file, _) => file.flush(),
         }
     }
 }
@@ -163,8 +197,9 @@ pub(super) fn format_of(path: &Path) -> Result<CheckFormat, Failure> {
         "sarif" => CheckFormat::Sarif,
         "md" => CheckFormat::Markdown,
         "html" => CheckFormat::Html,
+        "parquet" => CheckFormat::Parquet,
         _ => {
-            let known = ".jsonl, .json, .csv, .xml (JUnit), .sarif, .md or .html";
+            let known = ".jsonl, .json, .csv, .xml (JUnit), .sarif, .md, .html or .parquet";
             return Err(Failure::Usage(format!("{}: the ending says the format, {known}", path.display())));
         }
     })
@@ -176,12 +211,19 @@ pub(super) struct Reports<'a> {
     all: Vec<Box<dyn Report + 'a>>,
 }
 
-/// Where reports go, with the lines that were written to each.
+/// Where reports go.
 pub(super) struct Targets<'a> {
     reports: &'a Reports<'a>,
-    all: Vec<(Target, usize)>,
+    all: Vec<Sink>,
     /// Objects before which all defects are told.
     before: usize,
+}
+
+/// What takes the pieces of a report.
+enum Sink {
+    /// With the lines that were written.
+    Text(Target, usize),
+    Table(Box<parquet::Table<Target>>, PathBuf),
 }
 
 impl<'a> Reports<'a> {
@@ -194,7 +236,7 @@ impl<'a> Reports<'a> {
     }
 
     /// What each of them has of an object.
-    pub(super) fn object(&self, object: usize, verdicts: &Verdicts) -> Vec<Vec<u8>> {
+    pub(super) fn object(&self, object: usize, verdicts: &Verdicts) -> Vec<Piece> {
         self.all.iter().map(|it| it.object(object, verdicts)).collect()
     }
 }
@@ -203,10 +245,14 @@ impl<'a> Targets<'a> {
     /// Opens them, and writes what comes before objects.
     pub(super) fn open(reports: &'a Reports<'a>) -> Result<Self, Failure> {
         let args = reports.context.args;
-        let stdout = reports.context.reports_to_stdout().then(|| Target::Stdout(Output::binary()));
-        let files = args.reports.iter().map(|it| Target::file(it));
-        let all = stdout.into_iter().map(Ok).chain(files).map(|it| it.map(|it| (it, 0)));
-        let mut this = Self { reports, all: all.collect::<Result<_, _>>()?, before: 0 };
+        let mut all = Vec::new();
+        if reports.context.reports_to_stdout() {
+            all.push(Sink::new(Target::Stdout(Output::binary()), args.format)?);
+        }
+        for path in &args.reports {
+            all.push(Sink::new(Target::file(path)?, format_of(path)?)?);
+        }
+        let mut this = Self { reports, all, before: 0 };
         this.write_each(|it| it.start())?;
         for defect in &reports.context.inputs.defects {
             this.write_each(|it| it.defect(defect))?;
@@ -215,20 +261,22 @@ impl<'a> Targets<'a> {
     }
 
     /// Writes an object's pieces, behind the defects of objects before it.
-    pub(super) fn object(&mut self, object: usize, pieces: &[Vec<u8>]) -> Result<(), Failure> {
+    pub(super) fn object(&mut self, object: usize, pieces: Vec<Piece>) -> Result<(), Failure> {
         self.defects_until(object)?;
-        for (target, piece) in self.all.iter_mut().zip(pieces) {
-            write(target, piece)?;
-        }
-        Ok(())
+        self.all.iter_mut().zip(pieces).try_for_each(|(sink, piece)| sink.take(piece))
     }
 
     /// Writes what comes last. From then on, files are there.
-    pub(super) fn finish(mut self, summary: &Summary<'_>, complete: bool) -> Result<(), Failure> {
+    pub(super) fn finish(
+        mut self,
+        summary: &Summary<'_>,
+        weighed: Option<&Weighed<'_>>,
+        complete: bool,
+    ) -> Result<(), Failure> {
         self.defects_until(self.reports.context.inputs.objects.len())?;
-        for (report, (mut target, rows)) in self.reports.all.iter().zip(self.all) {
-            target.write(&report.end(&Ended { summary, complete, rows }))?;
-            target.finish()?;
+        for (report, sink) in self.reports.all.iter().zip(self.all) {
+            let rows = if let Sink::Text(_, rows) = &sink { *rows } else { 0 };
+            sink.finish(report.end(&Ended { summary, weighed, complete, rows }))?;
         }
         Ok(())
     }
@@ -244,16 +292,56 @@ impl<'a> Targets<'a> {
     }
 
     fn write_each(&mut self, piece: impl Fn(&dyn Report) -> Vec<u8>) -> Result<(), Failure> {
-        for (report, target) in self.reports.all.iter().zip(&mut self.all) {
-            write(target, &piece(report.as_ref()))?;
-        }
-        Ok(())
+        let mut each = self.reports.all.iter().zip(&mut self.all);
+        each.try_for_each(|(report, sink)| sink.take(piece(report.as_ref()).into()))
     }
 }
 
-fn write((target, rows): &mut (Target, usize), piece: &[u8]) -> Result<(), Failure> {
-    *rows += piece.iter().filter(|it| **it == b'\n').count();
-    target.write(piece)
+impl Sink {
+    fn new(target: Target, format: CheckFormat) -> Result<Self, Failure> {
+        if format != CheckFormat::Parquet {
+            return Ok(Self::Text(target, 0));
+        }
+        let name = target.name();
+        let table = parquet::Table::new(target).map_err(|error| failed(&name, error))?;
+        Ok(Self::Table(Box::new(table), name))
+    }
+
+    fn take(&mut self, piece: Piece) -> Result<(), Failure> {
+        match (self, piece) {
+            (Self::Text(target, rows), Piece::Text(text)) => {
+                *rows += text.iter().filter(|it| **it == b'\n').count();
+                target.write_all(&text).map_err(|error| failed(&target.name(), error))
+            }
+            (Self::Table(table, name), Piece::Rows(rows)) => {
+                table.add(rows).map_err(|error| failed(name, error))
+            }
+            (Self::Table(table, _), Piece::Facts(facts)) => {
+                table.say(facts);
+                Ok(())
+            }
+            // A table has no place for what is no row.
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(mut self, last: Piece) -> Result<(), Failure> {
+        self.take(last)?;
+        match self {
+            Self::Text(target, _) => target.finish(),
+            Self::Table(table, name) => {
+                table.finish().map_err(|error| failed(&name, error)).and_then(Target::finish)
+            }
+        }
+    }
+}
+
+/// An error of writing. Of stdout the name is empty.
+fn failed(name: &Path, error: std::io::Error) -> Failure {
+    match name.as_os_str().is_empty() {
+        true => error.into(),
+        false => Failure::System(format!("{}: {error}", name.display())),
+    }
 }
 
 /// The name of a program.

@@ -8,7 +8,8 @@ use btfleet_engine::report::Verdict;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Context, Ended, Report};
+use super::{Context, Ended, Piece, Report};
+use crate::check::inventory::Weighed;
 use crate::check::spread::Spread;
 use crate::check::summary::{Cause, Places};
 use crate::rows::hex;
@@ -27,9 +28,15 @@ impl<'a> Sarif<'a> {
         Self { context, notifications: Mutex::default() }
     }
 
-    fn result(&self, spread: &Spread, cause: &Cause, places: &Places<'_>) -> Value {
+    fn result(
+        &self,
+        spread: &Spread,
+        weighed: Option<&Weighed<'_>>,
+        cause: &Cause,
+        places: &Places<'_>,
+    ) -> Value {
         let inputs = self.context.inputs;
-        let on = spread.of_cause(places, inputs);
+        let on = spread.of_cause(places, inputs, weighed);
         let why = places.message.as_ref().map_or("", |it| it.1.as_str());
         let programs: BTreeSet<String> = places
             .objects
@@ -86,7 +93,7 @@ impl Report for Sarif<'_> {
         Vec::new()
     }
 
-    fn end(&self, ended: &Ended<'_>) -> Vec<u8> {
+    fn end(&self, ended: &Ended<'_>) -> Piece {
         let Context { inputs, loaders, args, .. } = self.context;
         let spread = Spread::new(inputs.kernels.iter().zip(inputs.kernel_names.iter().copied()));
         let causes = ended.summary.causes.iter();
@@ -102,7 +109,8 @@ impl Report for Sarif<'_> {
             None => json!({"id": code}),
         });
         let described: Vec<Value> = described.collect();
-        let results: Vec<Value> = causes.iter().map(|it| self.result(&spread, it.0, it.1)).collect();
+        let results: Vec<Value> =
+            causes.iter().map(|it| self.result(&spread, ended.weighed, it.0, it.1)).collect();
         let notifications = self.notifications.lock().map(|it| it.clone()).unwrap_or_default();
         let document = json!({
             "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -124,7 +132,7 @@ impl Report for Sarif<'_> {
         });
         let mut out = serde_json::to_vec_pretty(&document).unwrap_or_default();
         out.push(b'\n');
-        out
+        out.into()
     }
 }
 

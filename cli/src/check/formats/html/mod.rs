@@ -16,11 +16,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Context, Ended, Report};
+use super::{Context, Ended, Piece, Report};
+use crate::check::inventory::{Group, Weighed};
 use crate::check::spread::Spread;
 use crate::check::summary::{Cause, Places, Summary};
 use crate::check::table;
-use crate::rules::{self, Group};
+use crate::load::Inputs;
+use crate::rules;
 use layouts::Wanted;
 use rows::ObjectRow;
 
@@ -35,6 +37,8 @@ const SCRIPT: &str = concat!(
 
 /// Causes that are listed at most.
 const CAUSES_MAX: usize = 5000;
+/// Kernels of hosts that are listed at most for a verdict.
+const HOSTS_MAX: usize = 1000;
 
 pub(super) struct Html<'a> {
     context: &'a Context<'a>,
@@ -60,21 +64,21 @@ impl<'a> Html<'a> {
     /// Everything but the objects.
     fn report(&self, ended: &Ended<'_>) -> Value {
         let Context { inputs, loaders, args, .. } = self.context;
-        let summary = ended.summary;
+        let Ended { summary, weighed, .. } = *ended;
         let columns = self.spread.columns();
         let series: Vec<(&str, usize)> =
             columns.iter().map(|it| (it.label.as_str(), it.kernels.len())).collect();
         let order: Vec<usize> = self.spread.order().to_vec();
-        let kernels: Vec<Value> = order.iter().map(|it| self.kernel(*it)).collect();
+        let kernels: Vec<Value> = order.iter().map(|it| self.kernel(*it, weighed)).collect();
         let verdicts = Verdict::ALL.map(|it| {
-            let (means, advice) = rules::explained_in(Group::Verdict, it.name()).unwrap_or_default();
+            let (means, advice) = rules::explained_in(rules::Group::Verdict, it.name()).unwrap_or_default();
             json!({"name": it.name(), "means": means, "advice": advice})
         });
         let effects: BTreeSet<&str> =
             btfleet_engine::report::Effect::ALL.iter().map(|it| it.name()).collect();
         let effects: Map<String, Value> = effects
             .into_iter()
-            .filter_map(|it| Some((it.to_owned(), rules::explained_in(Group::Effect, it)?.0.into())))
+            .filter_map(|it| Some((it.to_owned(), rules::explained_in(rules::Group::Effect, it)?.0.into())))
             .collect();
         let codes = self.codes.lock().map(|it| it.clone()).unwrap_or_default();
         let codes: Map<String, Value> =
@@ -97,12 +101,13 @@ impl<'a> Html<'a> {
             "codes": codes,
             "series": series,
             "kernels": kernels,
-            "causes": self.causes(summary),
+            "causes": self.causes(summary, weighed),
+            "hosts": weighed.map(|it| hosts(it, inputs)),
             "layouts": layouts,
         })
     }
 
-    fn kernel(&self, kernel: usize) -> Value {
+    fn kernel(&self, kernel: usize, weighed: Option<&Weighed<'_>>) -> Value {
         let inputs = self.context.inputs;
         let name = inputs.kernel_names.get(kernel).copied().unwrap_or_default();
         let mut row = json!({"name": name, "release": self.spread.release(kernel)});
@@ -115,6 +120,9 @@ impl<'a> Html<'a> {
             for (key, text) in facts.into_iter().flatten().filter(|it| !it.1.is_empty()) {
                 row.insert(key.into(), text.as_str().into());
             }
+            if let Some(weighed) = weighed {
+                row.insert("hosts".into(), weighed.on(kernel).into());
+            }
             if arg != name {
                 row.insert("arg".into(), arg.into());
             }
@@ -123,15 +131,19 @@ impl<'a> Html<'a> {
     }
 
     /// The worst first, as in the table.
-    fn causes(&self, summary: &Summary<'_>) -> Vec<Value> {
+    fn causes(&self, summary: &Summary<'_>, weighed: Option<&Weighed<'_>>) -> Vec<Value> {
         let only = self.context.args.only;
         let mut causes: Vec<_> =
             summary.causes.iter().filter(|it| only.is_none_or(|only| only.takes(it.0.verdict.0))).collect();
         causes.sort_by_key(|(cause, places)| (cause.verdict, std::cmp::Reverse(places.count)));
-        causes.into_iter().take(CAUSES_MAX).map(|(cause, places)| self.cause(cause, places)).collect()
+        causes
+            .into_iter()
+            .take(CAUSES_MAX)
+            .map(|(cause, places)| self.cause(cause, places, weighed))
+            .collect()
     }
 
-    fn cause(&self, cause: &Cause, places: &Places<'_>) -> Value {
+    fn cause(&self, cause: &Cause, places: &Places<'_>, weighed: Option<&Weighed<'_>>) -> Value {
         let inputs = self.context.inputs;
         json!({
             "verdict": cause.verdict.0 as u32,
@@ -141,7 +153,7 @@ impl<'a> Html<'a> {
             "optional": !places.in_default,
             "programs": places.objects.iter().map(|it| table::distinct(&it.programs)).sum::<usize>(),
             "pairs": places.count,
-            "on": self.spread.of_cause(places, inputs),
+            "on": self.spread.of_cause(places, inputs, weighed),
             "message": places.message.as_ref().map_or("", |it| it.1.as_str()),
             "explain": table::explain(places, inputs),
         })
@@ -164,9 +176,9 @@ impl Report for Html<'_> {
         Vec::new()
     }
 
-    fn object(&self, number: usize, verdicts: &Verdicts) -> Vec<u8> {
+    fn object(&self, number: usize, verdicts: &Verdicts) -> Piece {
         let Some(row) = ObjectRow::new(self.context, self.spread.order(), number, verdicts) else {
-            return Vec::new();
+            return Vec::new().into();
         };
         if let Ok(mut codes) = self.codes.lock() {
             codes.extend(row.codes());
@@ -176,10 +188,10 @@ impl Report for Html<'_> {
         }
         let mut text = inert(&row);
         text.extend(b",\n");
-        text
+        text.into()
     }
 
-    fn end(&self, ended: &Ended<'_>) -> Vec<u8> {
+    fn end(&self, ended: &Ended<'_>) -> Piece {
         let tail = PAGE.split("@OBJECTS@").nth(1).unwrap_or_default();
         let (before, after) = tail.split_once("@REPORT@").unwrap_or_default();
         // Behind the last comma, there has to be something.
@@ -187,8 +199,19 @@ impl Report for Html<'_> {
         page.extend(before.as_bytes());
         page.extend(inert(&self.report(ended)));
         page.extend(after.replace("@SCRIPT@", SCRIPT).as_bytes());
-        page
+        page.into()
     }
+}
+
+/// What verdicts come to on hosts.
+fn hosts(weighed: &Weighed<'_>, inputs: &Inputs<'_>) -> Value {
+    let groups = weighed.groups(inputs).into_iter();
+    let groups = groups.map(|Group { verdict, hosts, mut kernels }| {
+        let more = kernels.len().saturating_sub(HOSTS_MAX);
+        kernels.truncate(HOSTS_MAX);
+        json!({"verdict": verdict.map(|it| it as u32), "hosts": hosts, "kernels": kernels, "more": more})
+    });
+    json!({"sentence": weighed.sentence(), "groups": groups.collect::<Vec<_>>()})
 }
 
 /// JSON in which nothing can end the script that it stands in.

@@ -16,6 +16,7 @@ function fillHead() {
   for (const [why, count] of Object.entries(report.not_judged)) {
     byId('counts').append(el('li', {}, sign(NOT_JUDGED, true), el('b', {}, count.toLocaleString('en')), `not judged: ${why}`));
   }
+  if (report.hosts) fillHosts(report.hosts);
   if (report.defects.length) {
     const most = 200;
     const lines = report.defects.slice(0, most).map((it) => el('p', { class: 'remark' }, it));
@@ -30,6 +31,19 @@ function fillHead() {
   for (const code of [...report.verdicts.keys(), NOT_JUDGED]) {
     byId('legend').append(el('li', { title: code < NOT_JUDGED ? report.verdicts[code].means : '' }, sign(code), verdictName(code)));
   }
+}
+
+/** What it comes to on hosts; the kernels of those that are not fine can be opened. */
+function fillHosts(hosts) {
+  const groups = hosts.groups.map((group) => {
+    const name = group.verdict == null ? 'not known' : report.verdicts[group.verdict].name;
+    const head = el('summary', {}, sign(group.verdict ?? NOT_JUDGED), el('b', {}, plural(group.hosts, 'host')), ` ${name}, ${plural(group.kernels.length + group.more, 'kernel')}`);
+    const lines = group.kernels.map(([release, count, why]) => el('li', {}, el('span', { class: 'mono' }, release), ` ${plural(count, 'host')}${why ? `: ${why}` : ''}`));
+    if (group.more) lines.push(el('li', { class: 'dim' }, `… and ${group.more.toLocaleString('en')} more kernels`));
+    return el('details', {}, head, el('ul', {}, lines));
+  });
+  byId('hosts').append(el('p', {}, el('b', {}, hosts.sentence)), ...groups);
+  byId('hosts').hidden = false;
 }
 
 function causeButton(cause, number) {
@@ -111,7 +125,8 @@ function fillTable() {
 
 function kernelTitle(kernel) {
   const facts = [kernel.distro, kernel.arch, kernel.flavour].filter(Boolean).join(', ');
-  return facts ? `${kernel.release} (${facts})` : kernel.release;
+  const hosts = kernel.hosts ? `, ${plural(kernel.hosts, 'host')}` : '';
+  return `${kernel.release}${facts ? ` (${facts})` : ''}${hosts}`;
 }
 
 /** The command that explains a program on a kernel. */
