@@ -80,7 +80,11 @@ fn wrong(page: &Page) -> Vec<String> {
     for Shown { line, command, printed } in page.shown() {
         let place = format!("{}:{line}: {command}", page.name);
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("exec 2>&1\n{command}")]).env("PATH", &path).current_dir(dir.path());
+        shell
+            .args(["-c", &format!("exec 2>&1\n{command}")])
+            .env("PATH", &path)
+            .env("LC_ALL", "C")
+            .current_dir(dir.path());
         let out = shell.env_remove("NO_COLOR").output().unwrap();
         let text = String::from_utf8(out.stdout).unwrap();
         // 1 is a finding; what else there may be, a page shows.
