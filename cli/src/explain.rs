@@ -2,10 +2,13 @@
 
 mod history;
 
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
 use btfleet_engine::batch::{Batch, Folded, Run};
 use btfleet_engine::depend::Survey;
 use btfleet_engine::dialect::Loader;
-use btfleet_engine::embed::Loaders;
+use btfleet_engine::embed::{Inputs, Loaders};
 use btfleet_engine::explain::{
     CandidateReport, CandidateState, Explanation, Layout, Side, explain, show_offset,
 };
@@ -19,7 +22,7 @@ use serde_json::{Value, json};
 use crate::args::{ExplainArgs, ExplainFormat, InputArgs, ValidateArg};
 use crate::load;
 use crate::loader::{loaders, release_in_name};
-use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural};
+use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, quoted};
 use crate::world::world;
 
 /// Records listed, and candidates shown, before it says how many more there are.
@@ -53,24 +56,46 @@ struct Subject<'a> {
     series: Vec<history::Series>,
 }
 
+/// The file that an object is in: the name of one inside of it is the file's, `!/`, and where it was found there.
+fn file_of(object: &OsStr) -> OsString {
+    let inside = object.to_str().and_then(|it| it.split_once("!/")).filter(|_| !Path::new(object).exists());
+    inside.map_or(object, |(file, _)| OsStr::new(file)).to_owned()
+}
+
+/// Leaves only the object of that name.
+fn keep_one(inputs: &mut Inputs<'_>, name: &str) -> Result<(), Failure> {
+    inputs.objects.retain(|it| it.name == name);
+    let Some(object) = inputs.objects.first_mut() else {
+        return Err(Failure::Usage(format!("there is no object {name}")));
+    };
+    inputs.distinct = vec![inputs.distinct.swap_remove(object.distinct)];
+    object.distinct = 0;
+    inputs.objects.truncate(1);
+    Ok(())
+}
+
 pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(1).map_err(Failure::System)?;
     let input_args = InputArgs {
-        objects: vec![args.object.clone()],
+        objects: vec![file_of(&args.object)],
         kernels: vec![args.kernel.clone()],
         modules: args.modules,
         jobs: 1,
         filter: None,
     };
     let files = load::read(&input_args, &batch)?;
-    let inputs = load::parse(&files, &batch, None)?;
+    let mut inputs = load::parse(&files, &batch, None)?;
+    if input_args.objects.first() != Some(&args.object) {
+        keep_one(&mut inputs, &args.object.to_string_lossy())?;
+    }
     if args.validating.validate == ValidateArg::Off {
         let why = "explain says what a loader makes of a record, so --validate cannot be off";
         return Err(Failure::Usage(why.into()));
     }
     if inputs.objects.len() > 1 {
         let (arg, count) = (args.object.to_string_lossy(), inputs.objects.len());
-        return Err(Failure::Usage(format!("{arg} names {}; explain takes one", plural(count, "object"))));
+        let (count, one) = (plural(count, "object"), quoted(inputs.name_of(0)));
+        return Err(Failure::Usage(format!("{arg} names {count}; explain takes one, such as {one}")));
     }
     let (Some(object), Some(_)) = (inputs.object(0), inputs.kernels.first()) else {
         return Ok(Exit::NotJudged);

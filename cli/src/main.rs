@@ -22,11 +22,16 @@ mod load;
 mod loader;
 mod manifest;
 mod min_btf;
+#[cfg(test)]
+mod named;
 mod oci;
 mod outdir;
 mod output;
 mod outtree;
 mod pack;
+#[cfg(test)]
+#[path = "../tests/pages/mod.rs"]
+mod pages;
 mod pahole;
 mod patches;
 mod payloads;

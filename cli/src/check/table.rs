@@ -180,14 +180,12 @@ pub(super) fn explain(places: &Places<'_>, inputs: &Inputs<'_>) -> Option<String
     let place = places.objects.iter().min_by_key(|it| it.object)?;
     let programs = inputs.object(place.object)?.programs();
     let program = place.programs.iter().filter_map(|it| programs.get(*it)).next()?;
-    // What is inside of a file is explained with all of it.
-    let object = inputs.name_of(place.object).split("!/").next()?;
     let judged = |kernel: &usize| inputs.mismatch(place.object, *kernel).is_none();
     let on = (0..inputs.kernels.len()).filter(|it| places.on.get(*it) == Some(&true));
     let kernel = inputs.kernel_args.get(on.into_iter().find(judged)?)?;
     Some(format!(
         "btfleet explain {} --program {} --kernel {}",
-        quoted(object),
+        quoted(inputs.name_of(place.object)),
         quoted(&String::from_utf8_lossy(program.name)),
         quoted(kernel)
     ))

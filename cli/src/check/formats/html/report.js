@@ -131,8 +131,7 @@ function kernelTitle(kernel) {
 
 /** The command that explains a program on a kernel. */
 function explainCommand(row, kernel) {
-  const object = row.object.name.split('!/')[0];
-  return `btfleet explain ${quoted(object)} --program ${quoted(row.program.name)} --kernel ${quoted(kernel.arg || kernel.name)}`;
+  return `btfleet explain ${quoted(row.object.name)} --program ${quoted(row.program.name)} --kernel ${quoted(kernel.arg || kernel.name)}`;
 }
 
 function command(text) {
