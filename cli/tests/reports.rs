@@ -331,11 +331,13 @@ fn neighbours_of_unknown_kernels_are_compared() {
         path.to_str().unwrap().to_owned()
     };
     let kernels = [named("6.1.0-20-amd64", OLD), named("6.1.0-30-amd64", OLD), named("6.1.0-40-amd64", NEW)];
+    // Nearer by release, but of another flavour and another architecture.
+    let others = [named("6.1.0-26-rt-amd64", NEW), named("6.1.0-26-arm64", NEW)];
     let path = dir.path().join("hosts.csv");
     fs::write(&path, "kernel,count\n6.1.0-25-amd64,41210\n6.1.0-35-amd64,7\n6.2.0-1-amd64,1\n").unwrap();
     let object = object("exec_snoop.bpf.o");
-    let [a, b, c] = &kernels;
-    let args = ["check", &object, "-k", a, b, c, "--inventory", path.to_str().unwrap()];
+    let ([a, b, c], [d, e]) = (&kernels, &others);
+    let args = ["check", &object, "-k", a, b, c, d, e, "--inventory", path.to_str().unwrap()];
     let text = stdout(&btfleet(&args));
     for expected in [
         "0.0 % of 41,218 hosts ok",

@@ -11,10 +11,10 @@ const [btfleet, samples, screenshots] = process.argv.slice(2);
 const dir = mkdtempSync(join(tmpdir(), 'btfleet-browser-'));
 const HOSTILE = `a<!--<script>"' \u202e\u2028<img src=x onerror=alert(1)>.bpf.o`;
 
-/** A report of these objects on the kernels of the samples. */
-function report(name, ...objects) {
+/** A report on the kernels of the samples, with these arguments. */
+function report(name, ...given) {
   const file = join(dir, name);
-  const args = ['check', ...objects, '--kernels', 'kernels', '--report', file, '--fail-on', 'never'];
+  const args = ['check', ...given, '--kernels', 'kernels', '--report', file, '--fail-on', 'never'];
   try {
     execFileSync(btfleet, args, { cwd: samples, stdio: ['ignore', 'ignore', 'pipe'] });
   } catch (error) {
@@ -123,6 +123,25 @@ async function useIt(page) {
   await shows(page, '#table', 'unguarded_read.bpf.o');
 }
 
+/** What verdicts come to on hosts: as a whole, for each cause, and on which kernels; their names are anybody's too. */
+async function hosts() {
+  const list = join(dir, 'hosts.csv');
+  writeFileSync(list, 'kernel,arch,count\n5.10.0-46-cloud-amd64,amd64,40000\n7.3.4+deb13-cloud-amd64,amd64,1200\n<img/src=x/onerror=alert(1)>,,10\n');
+  const page = await open(report('hosts.html', 'objects/unguarded_read.bpf.o', '--program', 'access_time', '--inventory', list));
+  await shows(page, '#hosts', '97.0 % of 41,210 hosts ok');
+  await page.click('#hosts summary >> nth=0');
+  assert.ok(await page.isVisible('#hosts li >> text=7.3.4+deb13-cloud-amd64 1,200 hosts'));
+  await page.click('#hosts summary >> nth=1');
+  await shows(page, '#hosts', '10 hosts not known, 1 kernel');
+  await shows(page, '#hosts', '<img/src=x/onerror=alert(1)> 10 hosts: like none of the kernels');
+  await shows(page, '#causes', 'since 7.3 (1 of 2), 1,200 hosts');
+  await page.click('#map', { position: await cellAt(page, 'access_time', '7.3') });
+  await shows(page, '#details', ', 1,200 hosts');
+  if (screenshots) await page.screenshot({ path: join(screenshots, 'hosts.png') });
+  assert.deepEqual(page.wrong, []);
+  await page.close();
+}
+
 /** Names with markup in them are shown and do nothing. */
 async function hostile() {
   const bytes = readFileSync(join(samples, 'objects/unguarded_read.bpf.o'));
@@ -181,6 +200,7 @@ try {
   assert.deepEqual(phone.wrong, []);
   await phone.close();
 
+  await hosts();
   await hostile();
   console.error('the HTML report in a browser: as it should be');
 } finally {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use btfleet_engine::batch::Classes;
 use btfleet_engine::dialect::Release;
+use btfleet_engine::ingest::facts_of;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::report::Verdict;
 use serde::{Deserialize, Serialize};
@@ -336,23 +337,28 @@ fn worst_by_kernel(summary: &Summary<'_>, inputs: &Inputs<'_>) -> Vec<Verdict> {
 }
 
 fn find(hosts: &Hosts, summary: &Summary<'_>, inputs: &Inputs<'_>, worst: &[Verdict]) -> Found {
+    // Most releases say what the column does not.
+    let said = facts_of(Path::new(&hosts.release));
+    let arch = if hosts.arch.is_empty() { &said.architecture } else { &hosts.arch };
     let fits = |kernel: &Kernel<'_>| {
         let facts = &kernel.facts;
         let same = |given: &str, known: &str| {
             given.is_empty() || known.is_empty() || known.to_lowercase().starts_with(&given.to_lowercase())
         };
-        same(&hosts.distribution, &facts.distribution) && same_arch(&hosts.arch, &facts.architecture)
+        same(&hosts.distribution, &facts.distribution) && same_arch(arch, &facts.architecture)
     };
     let is_it = |kernel: &Kernel<'_>| kernel.facts.release == hosts.release && fits(kernel);
     if let Some(kernel) = inputs.kernels.iter().position(is_it) {
         return Found::Kernel(kernel, worst.get(kernel).copied().unwrap_or(Verdict::Ok));
     }
     let wanted = release_key(&hosts.release);
-    let mut placed: Vec<(Vec<u64>, usize)> = inputs
-        .kernels
-        .iter()
-        .enumerate()
-        .filter(|it| fits(it.1) && Release::parse(&it.1.facts.release).is_some())
+    let is_placed = |kernel: &Kernel<'_>| fits(kernel) && Release::parse(&kernel.facts.release).is_some();
+    let kernels = || inputs.kernels.iter().enumerate().filter(|it| is_placed(it.1));
+    // Flavours have configurations of their own: another one is a neighbour only where there is none of the same.
+    let is_alike = |kernel: &Kernel<'_>| kernel.facts.flavour == said.flavour;
+    let has_alike = kernels().any(|it| is_alike(it.1));
+    let mut placed: Vec<(Vec<u64>, usize)> = kernels()
+        .filter(|it| !has_alike || is_alike(it.1))
         .map(|(number, kernel)| (release_key(&kernel.facts.release), number))
         .collect();
     placed.sort();
