@@ -310,7 +310,7 @@ pub(crate) enum BtfCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct BtfDumpArgs {
-    /// A kernel in a file of its own; KERNEL,MODULE for the types that a module adds; or a BPF object.
+    /// A kernel in a file of its own, or PACK:NAME; with ,MODULE behind it the types that a module adds; or a BPF object.
     #[arg(value_name = "FILE")]
     pub(crate) file: OsString,
     /// Names of types, with 'struct', 'union' or 'enum' in front or without. As C, what they need comes with them.

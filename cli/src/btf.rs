@@ -1,10 +1,13 @@
 //! `btfleet btf dump`: types of a kernel, a module or an object, as C or as they stand in the BTF.
 
+use std::path::Path;
+
 use btfleet_engine::batch::Batch;
 use btfleet_engine::btf::{Btf, Type, TypeId};
 use btfleet_engine::dump::{c_source, push_raw};
-use btfleet_engine::embed::Files;
+use btfleet_engine::embed::{Files, is_called};
 use btfleet_engine::format::btf::Kind;
+use btfleet_engine::pack::{Abi, PackError, PackFile, Whole};
 use serde::Serialize;
 
 use crate::args::{BtfDumpArgs, DumpFormat};
@@ -15,9 +18,18 @@ use crate::{inputs, intake};
 
 /// Text that is collected before it is handed over.
 const CHUNK: usize = 1 << 16;
+/// Names that a message lists, before it says how many more there are.
+const NAMES_SHOWN: usize = 20;
 
 pub(crate) fn dump(args: &BtfDumpArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(1).map_err(Failure::System)?;
+    if let Some((pack, rest)) = inputs::in_pack(&args.file) {
+        let (whole, abi) = of_pack(&pack, rest.as_deref())?;
+        let btf = Btf::parse(&whole.bytes).map_err(|error| Failure::System(error.to_string()))?;
+        let btf = btf.with_pointer_size(abi.pointer_size());
+        print(args, &btf, &whole.types, true)?;
+        return Ok(Exit::Fine);
+    }
     let given = std::slice::from_ref(&args.file);
     let objects = inputs::one_object(&args.file);
     let files = if objects.is_empty() {
@@ -44,11 +56,6 @@ pub(crate) fn dump(args: &BtfDumpArgs) -> Result<Exit, Failure> {
         }
     } else if let Some(kernel) = inputs.kernels.first() {
         one(inputs.kernels.len(), "kernel")?;
-        if kernel.packed.is_some() {
-            let why =
-                "a pack has every type once, and not as a kernel's BTF has them: name the kernel's file";
-            return Err(Failure::Usage(format!("{}: {why}", args.file.to_string_lossy())));
-        }
         // What was named last is what is wanted.
         match kernel.modules.last().filter(|_| inputs::names_module(&args.file)) {
             Some(module) => &module.indexed.btf,
@@ -57,7 +64,70 @@ pub(crate) fn dump(args: &BtfDumpArgs) -> Result<Exit, Failure> {
     } else {
         return Ok(Exit::NotJudged);
     };
-    let wanted = wanted(btf, &args.types)?;
+    let own: Vec<TypeId> = btf.own_types().map(|it| it.0).collect();
+    print(args, btf, &own, complete)?;
+    Ok(if complete { Exit::Fine } else { Exit::NotJudged })
+}
+
+/// The types of the kernel of a pack that has the name, or of one of its modules: `NAME,MODULE`. Without a name, of the
+/// only kernel that there is.
+fn of_pack(path: &Path, wanted: Option<&str>) -> Result<(Whole, Abi), Failure> {
+    let failed = |error: PackError| Failure::System(format!("{}: {error}", path.display()));
+    let file = PackFile::open(path).map_err(failed)?;
+    let pack = file.view().map_err(failed)?;
+    let names = pack.names().map_err(failed)?;
+    let refused = |why: String, all: &[&str]| {
+        let shown = all.iter().take(NAMES_SHOWN).map(|it| format!("\n  {it}")).collect::<String>();
+        let more = all.len().saturating_sub(NAMES_SHOWN);
+        let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+        Failure::Usage(format!("{}: {why}{shown}{more}", path.display()))
+    };
+    let all: Vec<&str> = names.iter().map(|it| it.0).collect();
+    let kernels_of = |wanted: &str| {
+        let mut kernels: Vec<u32> =
+            names.iter().filter(|it| is_called(it.0, wanted)).map(|it| it.1).collect();
+        kernels.dedup();
+        kernels
+    };
+    let (kernels, module) = match wanted {
+        None => ((0..pack.kernel_count()).collect(), None),
+        // Names of kernels may have commas.
+        Some(wanted) => match (kernels_of(wanted), wanted.rsplit_once(',')) {
+            (none, Some((kernel, module))) if none.is_empty() => (kernels_of(kernel), Some(module)),
+            (kernels, _) => (kernels, None),
+        },
+    };
+    let kernel = match (kernels.as_slice(), wanted) {
+        ([one], _) => *one,
+        ([], Some(wanted)) => {
+            return Err(refused(format!("no kernel in it has the name {wanted}; it has"), &all));
+        }
+        ([], None) => return Err(refused("there is no kernel in it".into(), &[])),
+        (many, _) => {
+            let of_many = names.iter().filter(|it| many.contains(&it.1)).map(|it| it.0);
+            let why =
+                format!("btf dump takes one kernel, as in {}:NAME; these are {}", path.display(), many.len());
+            return Err(refused(why, &of_many.collect::<Vec<_>>()));
+        }
+    };
+    let entry = pack.kernel(kernel).map_err(failed)?;
+    let module = match module {
+        None => None,
+        Some(wanted) => match (0..).zip(&entry.modules).find(|it| it.1.name == wanted) {
+            Some((number, _)) => Some(number),
+            None => {
+                let modules: Vec<&str> = entry.modules.iter().map(|it| it.name).collect();
+                let name = entry.names.first().copied().unwrap_or_default();
+                let has = if modules.is_empty() { "none at all" } else { "" };
+                return Err(refused(format!("{name} has no module {wanted} there; it has {has}"), &modules));
+            }
+        },
+    };
+    Ok((pack.whole(kernel, module).map_err(failed)?, entry.abi))
+}
+
+fn print(args: &BtfDumpArgs, btf: &Btf<'_>, own: &[TypeId], complete: bool) -> Result<(), Failure> {
+    let wanted = wanted(btf, own, &args.types)?;
     let mut out = Output::binary();
     match args.format {
         DumpFormat::C => {
@@ -77,14 +147,13 @@ pub(crate) fn dump(args: &BtfDumpArgs) -> Result<Exit, Failure> {
         }
         DumpFormat::Jsonl => rows(&mut out, btf, &wanted, complete)?,
     }
-    out.finish()?;
-    Ok(if complete { Exit::Fine } else { Exit::NotJudged })
+    out.finish()
 }
 
 /// The types that were named, or all of the BTF's own.
-fn wanted(btf: &Btf<'_>, names: &[String]) -> Result<Vec<TypeId>, Failure> {
+fn wanted(btf: &Btf<'_>, own: &[TypeId], names: &[String]) -> Result<Vec<TypeId>, Failure> {
     if names.is_empty() {
-        return Ok(btf.own_types().map(|it| it.0).collect());
+        return Ok(own.to_vec());
     }
     let mut wanted = Vec::new();
     for name in names {

@@ -98,6 +98,16 @@ pub(crate) fn kernel_inputs(paths: Vec<PathBuf>) -> Vec<KernelInput> {
         .collect()
 }
 
+/// A pack that an argument is, or names a kernel of, with what follows the colon.
+pub(crate) fn in_pack(arg: &OsStr) -> Option<(PathBuf, Option<String>)> {
+    let path = PathBuf::from(arg);
+    if path.exists() {
+        let is_pack = path.is_file() && matches!(Looks::of_file(&path), Ok(Looks::Pack));
+        return is_pack.then_some((path, None));
+    }
+    split_name(&path).map(|(pack, name)| (pack, Some(name)))
+}
+
 /// Whether an argument names modules of a kernel.
 pub(crate) fn names_module(arg: &OsStr) -> bool {
     let path = Path::new(arg);

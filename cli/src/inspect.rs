@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use btfleet_engine::batch::Batch;
 use btfleet_engine::embed::{Files, Inputs};
 use btfleet_engine::ingest::{
-    Intake, Looks, ObjectInput, Opened, facts_of, looks_like_kernel, looks_like_object,
+    Intake, Looks, ObjectInput, Opened, archive, looks_like_kernel, looks_like_object,
 };
 use btfleet_engine::object::Object;
 use btfleet_engine::pack::BtfOrigin;
@@ -67,6 +67,8 @@ struct KernelEntry {
     flavour: String,
     /// Whether the BTF is the kernel's own: `built-in`, `external` or `unknown`.
     btf: &'static str,
+    /// Whether its configuration is at hand.
+    configuration: bool,
 }
 
 #[derive(Serialize)]
@@ -187,7 +189,7 @@ fn members(archive: btfleet_engine::ingest::Archive) -> (usize, usize) {
     // Errors are told where the objects and kernels are looked for.
     let _ = archive.visit(
         &|entry| {
-            if !entry.head.is_empty() {
+            if !entry.head.is_empty() && entry.inner != archive::CONTROL {
                 count.set(count.get() + 1);
                 elf.set(elf.get() + usize::from(entry.head.starts_with(b"\x7fELF")));
             }
@@ -228,7 +230,7 @@ fn object_entries<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = ObjectEntr
 
 fn kernel_entries<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = KernelEntry> + 'a {
     inputs.kernels.iter().zip(&inputs.kernel_names).map(|(kernel, name)| {
-        let facts = facts_of(Path::new(name));
+        let facts = kernel.facts.clone();
         KernelEntry {
             name: (*name).to_owned(),
             byte_order: byte_order_name(kernel.vmlinux.btf.endian()),
@@ -244,6 +246,7 @@ fn kernel_entries<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = KernelEntr
                 BtfOrigin::External => "external",
                 BtfOrigin::Unknown => "unknown",
             },
+            configuration: kernel.kconfig.is_some(),
         }
     })
 }
@@ -288,6 +291,9 @@ fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
         facts.push(format!("{}-endian, {}-byte pointers, BTF {}", it.byte_order, it.pointer_size, it.btf));
         if !it.modules.is_empty() {
             facts.push(plural(it.modules.len(), "module"));
+        }
+        if it.configuration {
+            facts.push("with its configuration".into());
         }
         out.line(&format!("  kernel {}{}", inside(&it.name), facts.join(", ")))?;
     }

@@ -1,5 +1,6 @@
 //! `btfleet btf dump`: the lines of bpftool, and C that a compiler lays out as the BTF says.
 
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
 #![expect(clippy::print_stderr, reason = "the one way for a test to say that it did nothing")]
 
 use std::fs;
@@ -140,4 +141,127 @@ fn named_types_come_with_what_they_need() {
         .arg("no_such")
         .output();
     assert_eq!(out.unwrap().status.code(), Some(2));
+}
+
+/// What type `id` of rows by id is, with all that it is made of down to types with names; without what packs do not have.
+fn shape(rows: &[Value], id: u64) -> String {
+    let row = &rows[usize::try_from(id).unwrap()];
+    if row.is_null() {
+        return "void".into();
+    }
+    match row["name"].as_str() {
+        Some(name) => format!("{} {name}", row["kind"]),
+        None => content(rows, row),
+    }
+}
+
+fn content(rows: &[Value], row: &Value) -> String {
+    let mut text = format!("{} {} {} {}", row["kind"], row["size"], row["count"], row["values"]);
+    for part in ["members", "params"] {
+        for it in row[part].as_array().into_iter().flatten() {
+            let name = if part == "params" { &Value::Null } else { &it["name"] };
+            let of = shape(rows, it["type_id"].as_u64().unwrap());
+            text.push_str(&format!("\n{name} {} {} ({of})", it["bit_offset"], it["bits"]));
+        }
+    }
+    match row["type_id"].as_u64() {
+        Some(target) => format!("{text} -> ({})", shape(rows, target)),
+        None => text,
+    }
+}
+
+/// A split BTF on `base`, which has `count` types: a struct with a pointer to its `task_struct`, number `task`.
+fn module(base: &[u8], count: u32, task: u32) -> Vec<u8> {
+    let word = |at: usize| u32::from_le_bytes(base[at..at + 4].try_into().unwrap());
+    let (names, of_strings) = (b"of_module\0task\0", word(20));
+    let mut types: Vec<u32> = vec![of_strings, 4 << 24 | 1, 8];
+    // Its member, and the pointer.
+    types.extend([of_strings + 10, count + 1, 0]);
+    types.extend([0, 2 << 24, task]);
+    let len = u32::try_from(types.len() * 4).unwrap();
+    let mut out = vec![0x9f, 0xeb, 1, 0];
+    for it in [24, 0, len, len, u32::try_from(names.len()).unwrap()].into_iter().chain(types) {
+        out.extend(it.to_le_bytes());
+    }
+    out.extend(names);
+    out
+}
+
+/// Check that a kernel of a pack has the types of its file: the same C but for enums that nothing refers to, and rows of
+/// the same types under the same ids; and that a module of it adds its own.
+#[test]
+fn a_kernel_of_a_pack_has_the_types_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let pack = dir.path().join("fleet.pack");
+    let mut kernels: Vec<PathBuf> = files(dir.path());
+    kernels.retain(|it| it.extension().is_some_and(|it| it == "btf"));
+    assert_eq!(kernels.len(), 3);
+    let newest = kernels.iter().find(|it| it.to_str().unwrap().contains("7.3")).unwrap();
+    let rows_of = |file: &Path| -> Vec<Value> {
+        dump(file, &["--format", "jsonl"]).lines().map(|it| serde_json::from_str(it).unwrap()).collect()
+    };
+    // The newest has a module.
+    let base = rows_of(newest);
+    let task = base.iter().find(|it| it["kind"] == "struct" && it["name"] == "task_struct").unwrap();
+    let (count, task) = (base.len(), task["id"].as_u64().unwrap());
+    let bytes = module(&fs::read(newest).unwrap(), count.try_into().unwrap(), task.try_into().unwrap());
+    let with_module = dir.path().join("with module");
+    fs::create_dir(&with_module).unwrap();
+    fs::write(with_module.join("mine"), bytes).unwrap();
+    fs::copy(newest, with_module.join("vmlinux")).unwrap();
+    let btfleet = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_btfleet")).args(args).output().unwrap();
+    let mut add = vec!["pack", "add", pack.to_str().unwrap(), with_module.to_str().unwrap()];
+    add.extend(kernels.iter().map(|it| it.to_str().unwrap()));
+    assert!(btfleet(&add).status.success());
+    for file in &kernels {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        let of_pack = PathBuf::from(format!("{}:{name}", pack.display()));
+        let (theirs, ours) = (dump(file, &[]), dump(&of_pack, &[]));
+        // Of several structs of one name, behind pointers a pack knows but the name.
+        let plain = |c: &str| -> Vec<String> {
+            let lines = c.lines().filter(|it| !it.is_empty() && !it.ends_with("___2;"));
+            lines.map(|it| it.replace("___2 *", " *")).collect()
+        };
+        let (theirs, ours) = (plain(&theirs), plain(&ours));
+        let end = ours.iter().rposition(|it| it == "};").unwrap();
+        assert!(ours.len() > 50_000 && theirs[..=end] == ours[..=end], "{name}");
+        assert!(theirs[end + 1] == "enum {" && ours[end + 1].starts_with("#ifndef"), "{name}");
+        let one = |file: &Path| dump(file, &["struct task_struct", "list_head", "enum pid_type"]);
+        assert_eq!(one(file), one(&of_pack));
+        let (theirs, ours) = (rows_of(file), rows_of(&of_pack));
+        let is_named = |it: &&Value| it["name"].is_string() && it["kind"] != "datasec";
+        let (mut named, mut of_ours) = (0, ours.iter().filter(is_named));
+        let by_id = |rows: &[Value]| -> Vec<Value> {
+            let id = |it: &Value| usize::try_from(it["id"].as_u64().unwrap()).unwrap();
+            let types = || rows.iter().filter(|it| it["t"] == "type");
+            let mut all = vec![Value::Null; types().map(id).max().unwrap() + 1];
+            types().for_each(|it| all[id(it)] = it.clone());
+            all
+        };
+        let (theirs_by_id, ours_by_id) = (by_id(&theirs), by_id(&ours));
+        for row in theirs.iter().filter(is_named) {
+            let mine = of_ours.next().unwrap();
+            assert_eq!((&row["id"], &row["name"]), (&mine["id"], &mine["name"]));
+            assert_eq!(content(&theirs_by_id, row), content(&ours_by_id, mine), "{name}: {}", row["name"]);
+            named += 1;
+        }
+        assert!(named > 20_000 && of_ours.next().is_none(), "{name}");
+        assert!(dump(&of_pack, &["--format", "raw"]).lines().count() > named, "{name}");
+    }
+    // A module's own types: its struct has its id, and what it points to is the kernel's.
+    let of_files = PathBuf::from(format!("{},{}", newest.display(), with_module.join("mine").display()));
+    let of_pack = PathBuf::from(format!("{}:with module,mine", pack.display()));
+    assert_eq!(dump(&of_files, &[]), dump(&of_pack, &[]));
+    assert_eq!(dump(&of_files, &["--format", "raw"]), dump(&of_pack, &["--format", "raw"]));
+    // What is not there, with what there is.
+    let pack = pack.to_str().unwrap();
+    for (arg, want) in [
+        (pack.to_owned(), "these are 4\n"),
+        (format!("{pack}:none"), "no kernel in it has the name none; it has\n"),
+        (format!("{pack}:with module,none"), "has no module none there; it has\n  mine\n"),
+    ] {
+        let out = btfleet(&["btf", "dump", &arg]);
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.code() == Some(2) && said.contains(want), "{arg}: {said}");
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use btfleet_engine::ingest::{InputCode, InputError, Intake, KernelFiles, Limits, kernels_in};
-use btfleet_tests::build::archive::{Entry, ar, cpio, deb, rpm, tar, zstd_of};
+use btfleet_tests::build::archive::{Entry, ar, cpio, deb, deb_that_says, rpm, rpm_that_says, tar, zstd_of};
 use btfleet_tests::build::{BtfBuilder, ByteOrder, Member};
 
 use tempfile::TempDir;
@@ -105,6 +105,58 @@ fn a_kernel_comes_out_of_every_archive() {
         assert_eq!((facts.release.as_str(), facts.distribution.as_str()), (RELEASE, "debian"));
         let (parsed, _) = kernel.parse().expect("valid BTF");
         assert!(parsed.kconfig.is_some(), "{name}");
+    }
+}
+
+/// Check that the package says of which distribution a kernel is where the kernel's name does not, each in an archive of
+/// packages for itself; and that a broken control file is none.
+#[test]
+fn packages_say_of_which_distribution_a_kernel_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let vmlinux = sample().vmlinux;
+    let ubuntu =
+        "Package: linux-image\nArchitecture: amd64\nMaintainer: Ubuntu Kernel Team <k@lists.ubuntu.com>\n";
+    let debian =
+        "Maintainer: Debian Kernel Team <debian-kernel@lists.debian.org>\nVersion: 6.12.43-1~bpo12+1\n";
+    let image = |release: &str| format!("boot/vmlinuz-{release}");
+    let (generic, cloud) = (image("6.8.0-50-generic"), image("6.12.43-cloud-amd64"));
+    let (el, plain) = (image("5.14.0-427.el9.x86_64"), image("6.4.0"));
+    let newer = format!("{ubuntu}Version: 6.8.0-50.51\n");
+    let of_ubuntu = deb_that_says(&newer, &[(&generic, &vmlinux)]);
+    let of_debian = deb_that_says(debian, &[(&cloud, &vmlinux)]);
+    let of_nobody = deb_that_says("Maintainer", &[(&plain, &vmlinux)]);
+    let suse = [(1010, "SUSE Linux Enterprise 15"), (1011, "SUSE LLC"), (1022, "s390x")];
+    let of_suse = rpm_that_says(&suse, &[(&plain, &vmlinux)]);
+    let of_alma = rpm_that_says(&[(1011, "AlmaLinux"), (1002, "427.el9")], &[(&el, &vmlinux)]);
+    let broken = ar(&[
+        ("debian-binary", b"2.0\n"),
+        ("control.tar", b"no tar archive, and odd"),
+        ("data.tar", &tar(&[(&generic, &vmlinux)])),
+    ]);
+    let mut cut_off = of_suse.clone();
+    // The texts of its header are said to be elsewhere.
+    cut_off
+        .iter_mut()
+        .skip(96 + 16 + 48 + 37 + 3 + 16 + 16 + 8)
+        .step_by(16)
+        .take(3)
+        .for_each(|it| *it = 0xff);
+    let all = tar(&[("a.deb", &of_ubuntu), ("b.deb", &of_debian), ("c.rpm", &of_suse), ("d.deb", &broken)]);
+    for (name, data, want) in [
+        ("ubuntu.deb", of_ubuntu.as_slice(), vec![("ubuntu 24.04", "amd64")]),
+        ("debian.deb", &of_debian, vec![("debian 12", "amd64")]),
+        ("nobody.deb", &of_nobody, vec![("", "")]),
+        ("suse.rpm", &of_suse, vec![("sles 15", "s390x")]),
+        ("alma.rpm", &of_alma, vec![("el 9", "x86_64")]),
+        ("broken.deb", &broken, vec![("", "")]),
+        ("cut.rpm", &cut_off, vec![("", "")]),
+        ("all.tar", &all, vec![("debian 12", "amd64"), ("sles 15", "s390x"), ("ubuntu 24.04", "amd64")]),
+    ] {
+        let read = read(&[write(&dir, name, data)]);
+        let facts = read.iter().map(|it| it.as_ref().expect("a kernel").facts());
+        let found: Vec<_> = facts.map(|it| (it.distribution, it.architecture)).collect();
+        let found: Vec<_> = found.iter().map(|it| (it.0.as_str(), it.1.as_str())).collect();
+        assert_eq!(found, want, "{name}");
     }
 }
 

@@ -56,7 +56,8 @@ const FOOT: &str = "#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #endif /* __VMLINUX_H__ */
 ";
 
-/// A header with `wanted` types and all that they need, in this order as far as that goes.
+/// A header with `wanted` types and all that they need, in this order as far as that goes. Enums without a name that are
+/// part of nothing come last: where such types stand between the others is of no meaning, and packs do not know it.
 ///
 /// # Errors
 /// [`DumpError`].
@@ -72,11 +73,18 @@ pub fn c_source(btf: &Btf<'_>, wanted: impl IntoIterator<Item = TypeId>) -> Resu
         steps: 0,
         out: HEAD.to_owned(),
     };
+    let mut enums = Vec::new();
+    let mut named = Vec::new();
     for id in wanted {
         let id = dump.names.declared(id);
-        if dump.part_of.contains(&id) {
-            continue;
+        match btf.ty(id) {
+            Some(ty) if !btf.is_anonymous(ty.name_off) => named.push(id),
+            Some(ty) if ty.kind.is_any_enum() && !dump.part_of.contains(&id) => enums.push(id),
+            // It is written where it is used.
+            _ => {}
         }
+    }
+    for id in named.into_iter().chain(enums) {
         let needs = match btf.ty(id).map(|it| it.kind) {
             Some(Kind::Fwd) => vec![Need::Declared(id)],
             _ => vec![Need::Defined(id)],

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use hashbrown::HashMap;
 
-use crate::btf::{Btf, TypeId};
+use crate::btf::{Btf, Type, TypeId};
 use crate::format::btf::Kind;
 
 /// The names of all types of a BTF.
@@ -75,7 +75,9 @@ impl Names {
         let mut this = Self::default();
         let mut first: HashMap<(bool, Vec<u8>), TypeId> = HashMap::new();
         let types = || (1..btf.type_count()).map(TypeId).filter_map(|id| Some((id, btf.ty(id)?)));
-        for (id, ty) in types() {
+        // Enumerators of enums without a name are numbered behind those of others: a pack does not have all of them.
+        let is_named = |it: &(TypeId, Type<'_>)| !btf.is_anonymous(it.1.name_off);
+        for (id, ty) in types().filter(is_named).chain(types().filter(|it| !is_named(it))) {
             let name = btf.name(ty.name_off);
             match ty.kind {
                 Kind::Struct | Kind::Union if !name.is_empty() => {

@@ -259,6 +259,13 @@ fn last_part(name: &str) -> &str {
     last.strip_suffix(".btf").unwrap_or(last)
 }
 
+/// Whether the kernel of this name in a pack is meant by `wanted`: its name, or the last part of it, without its ending too.
+pub fn is_called(name: &str, wanted: &str) -> bool {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let without = last.strip_suffix(".zst").unwrap_or(last);
+    [name, last, without, last_part(name)].contains(&wanted)
+}
+
 /// What one of the kernel inputs came to.
 struct Parsed<'a> {
     kernels: Vec<(&'a str, Kernel<'a>)>,
@@ -290,12 +297,7 @@ impl KernelData {
                     .and_then(PackSource::kernels)
                     .map_err(|error| InputError::unusable_pack(path, &error))?;
                 if let Some(wanted) = wanted {
-                    let is_wanted = |name: &str| {
-                        let last = name.rsplit('/').next().unwrap_or(name);
-                        let without = last.strip_suffix(".zst").unwrap_or(last);
-                        [name, last, without, last_part(name)].contains(&wanted.as_str())
-                    };
-                    kernels.retain(|(name, _)| is_wanted(name));
+                    kernels.retain(|(name, _)| is_called(name, wanted));
                     if kernels.is_empty() {
                         let error = PackError::NoSuchName { name: wanted.clone() };
                         return Err(InputError::unusable_pack(path, &error));

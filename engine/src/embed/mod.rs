@@ -32,7 +32,7 @@ mod loaders;
 mod owned;
 mod rows;
 
-pub use files::{DamagedPack, Files, Inputs, KernelInput, NamedObject};
+pub use files::{DamagedPack, Files, Inputs, KernelInput, NamedObject, is_called};
 pub use loaders::{LoaderChoice, Loaders, Refusal};
 pub use owned::{Options, OwnedInputs, OwnedRun, RunError};
 pub use rows::{Answers, Judgements, ProgramCode, RelocatedClass, Relocations};

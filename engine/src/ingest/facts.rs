@@ -55,6 +55,10 @@ const DISTRIBUTIONS: [&str; 12] = [
     "rocky",
 ];
 
+/// Marks of distributions in releases, with a number behind them.
+pub(super) const MARKS: [(&str, &str); 5] =
+    [("deb", "debian"), ("el", "el"), ("fc", "fedora"), ("amzn", "amzn"), ("uek", "ol")];
+
 /// Facts from `path`, a file named after its kernel, or `vmlinux` in a directory that is.
 ///
 /// `distribution/version/architecture/release.btf` is the layout of BTFHub, whose BTF is made from debugging
@@ -123,19 +127,21 @@ pub fn release_in(stem: &str) -> &str {
     releases.next().unwrap_or_default()
 }
 
+/// The digits behind a mark that stands by itself.
+pub(super) fn number_after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
+    text.match_indices(mark).find_map(|(at, _)| {
+        let before = text.get(..at).and_then(|it| it.chars().next_back());
+        let rest = text.get(at + mark.len()..)?;
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let is_mark = digits > 0 && !before.is_some_and(char::is_alphanumeric);
+        is_mark.then(|| rest.get(..digits).unwrap_or_default())
+    })
+}
+
 /// Distributions put their mark into the release.
 fn distribution_of(release: &str) -> String {
-    let number = |mark: &str| {
-        release.match_indices(mark).find_map(|(at, _)| {
-            let before = release.get(..at).and_then(|it| it.chars().next_back());
-            let rest = release.get(at + mark.len()..)?;
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let is_mark = digits > 0 && !before.is_some_and(char::is_alphanumeric);
-            is_mark.then(|| rest.get(..digits).unwrap_or_default())
-        })
-    };
-    for (mark, name) in [("deb", "debian"), ("el", "el"), ("fc", "fedora"), ("amzn", "amzn"), ("uek", "ol")] {
-        if let Some(number) = number(mark) {
+    for (mark, name) in MARKS {
+        if let Some(number) = number_after(release, mark) {
             return format!("{name} {number}");
         }
     }

@@ -1,7 +1,9 @@
 //! Files as they are opened: whole or as archives, whatever they are compressed with, within limits.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::archive::{self, Kind, over_limit};
@@ -59,6 +61,14 @@ pub struct Member {
     pub inner: String,
     /// Its bytes, as they are there: what is compressed by itself is not expanded.
     pub data: Vec<u8>,
+}
+
+impl Member {
+    /// What the paths of all members of its archive begin with.
+    pub(super) fn archive(&self) -> PathBuf {
+        let (path, inner) = (self.path.as_os_str().as_bytes(), self.inner.as_bytes());
+        PathBuf::from(OsStr::from_bytes(path.strip_suffix(inner).unwrap_or(path)))
+    }
 }
 
 impl Archive {

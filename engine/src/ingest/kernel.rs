@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use self_cell::self_cell;
 
 use super::container::is_elf_without_btf;
+use super::package::Package;
 use super::{BtfBytes, InputError, Intake, facts_of};
 use crate::btf::{Btf, BtfError, relocate_distilled};
 use crate::kallsyms::Kallsyms;
@@ -44,6 +45,8 @@ pub struct KernelFiles {
     modules: Vec<ModuleFile>,
     kallsyms: Option<Arc<Kallsyms>>,
     kconfig: Option<Arc<Kconfig>>,
+    /// The package that it is from.
+    package: Package,
     /// Modules and lists of symbols that cannot be used, each with the reason.
     pub defects: Vec<InputError>,
 }
@@ -141,6 +144,7 @@ impl KernelFiles {
             modules: Vec::new(),
             kallsyms: None,
             kconfig,
+            package: Package::default(),
             defects: Vec::new(),
         })
     }
@@ -168,6 +172,11 @@ impl KernelFiles {
     /// Sets its configuration.
     pub fn set_kconfig(&mut self, kconfig: Arc<Kconfig>) {
         self.kconfig = Some(kconfig);
+    }
+
+    /// Sets what the package says that it is from.
+    pub(super) fn set_package(&mut self, package: Package) {
+        self.package = package;
     }
 
     /// Reads what lies beside the BTF: `kallsyms` or `System.map`, `available_filter_functions` and `config`, each
@@ -199,7 +208,8 @@ impl KernelFiles {
         }
     }
 
-    /// What is known of the kernel: what its path says, and where that says nothing, what the file itself does.
+    /// What is known of the kernel: what its path says, and where that says nothing, what the file itself does, and then
+    /// the package that it is from.
     pub fn facts(&self) -> Facts {
         let mut facts = facts_of(&self.path);
         facts.origin = self.said_origin();
@@ -220,6 +230,14 @@ impl KernelFiles {
             if fact.is_empty() {
                 *fact = said;
             }
+        }
+        let Package { distribution, architecture } = &self.package;
+        // Without a number it was told by the form of the release, in which others follow Debian.
+        if !distribution.is_empty() && !facts.distribution.contains(' ') {
+            facts.distribution.clone_from(distribution);
+        }
+        if facts.architecture.is_empty() {
+            facts.architecture.clone_from(architecture);
         }
         facts
     }

@@ -16,6 +16,7 @@ mod image;
 mod kernel;
 mod limits;
 mod objects;
+mod package;
 mod packages;
 mod role;
 mod sniff;

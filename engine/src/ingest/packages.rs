@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::archive::is_archive_name;
+use super::archive::{CONTROL, is_archive_name};
 use super::container::is_elf_without_btf;
+use super::package::Package;
 use super::role::{Installed, Role, installed};
 use super::{BtfBytes, Entry, InputError, Intake, KernelFiles, Member, Opened};
 use crate::kallsyms::Kallsyms;
@@ -44,7 +45,8 @@ pub fn kernels_in(intake: &Intake, paths: &[PathBuf], lenient: bool) -> Vec<Resu
 
 /// Whether a member of an archive may be something of a kernel.
 fn is_wanted(entry: &Entry<'_>) -> bool {
-    !entry.head.is_empty() && (installed(entry.inner).is_some() || is_btf(entry.inner))
+    let is_of_kernel = || installed(entry.inner).is_some() || is_btf(entry.inner);
+    !entry.head.is_empty() && (entry.inner == CONTROL || is_of_kernel())
 }
 
 /// Whether a file of this name is BTF by itself.
@@ -58,22 +60,32 @@ struct Collected {
     installed: BTreeMap<String, Parts>,
     alone: BTreeMap<PathBuf, Result<KernelFiles, InputError>>,
     errors: Vec<InputError>,
+    /// What the package says of itself that was begun last, and the start of its members' paths.
+    package: Option<(PathBuf, Package)>,
 }
 
 impl Collected {
     fn add(&mut self, intake: &Intake, member: Member) -> io::Result<bool> {
         let inner = member.inner.clone();
+        if inner == CONTROL {
+            self.package = Some((member.archive(), Package::parse(&member.data)));
+            return Ok(true);
+        }
         let Some(Installed { release, role, .. }) = installed(&inner) else {
             let kernel = kernel_of(intake, member.path.clone(), member.data);
             self.alone.insert(member.path, kernel);
             return Ok(true);
         };
         let parts = self.installed.entry(release.to_owned()).or_default();
+        let package = self.package.as_ref().filter(|it| it.0 == member.archive()).map(|it| it.1.clone());
         match role {
             // The first with BTF in it.
             Role::Image if parts.kernel.is_some() => {}
             Role::Image => match kernel_of(intake, member.path, member.data) {
-                Ok(kernel) => parts.kernel = Some(kernel),
+                Ok(mut kernel) => {
+                    kernel.set_package(package.unwrap_or_default());
+                    parts.kernel = Some(kernel);
+                }
                 Err(error) => parts.error = Some(error),
             },
             Role::Module(_) => match intake.expanded(member.data, &member.path) {

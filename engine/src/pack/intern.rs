@@ -20,9 +20,9 @@ use crate::btf::{BLOCK_TYPES, Btf, Type, TypeId};
 use crate::format::btf::{Kind, MAX_STR_OFFSET};
 
 /// Nesting of types after which one is refused; compilers make a few dozen.
-const DEPTH_MAX: u32 = 512;
+pub(super) const DEPTH_MAX: u32 = 512;
 /// The id that stands for a type that does not exist: libbpf lets the return type of a prototype be one.
-const DANGLING: u32 = u32::MAX;
+pub(super) const DANGLING: u32 = u32::MAX;
 /// In a memo: this type is being worked on, further up.
 const IN_PROGRESS: u32 = u32::MAX - 1;
 /// Ids of types stay below, as lists share their numbers.
@@ -354,7 +354,7 @@ fn head(ty: Type<'_>, shell: bool) -> (u32, u32) {
 }
 
 /// Whether the third word is a type.
-fn has_target(kind: Kind) -> bool {
+pub(super) fn has_target(kind: Kind) -> bool {
     matches!(
         kind,
         Kind::Ptr
@@ -376,7 +376,7 @@ pub(super) fn target(ty: Type<'_>) -> Option<TypeId> {
 }
 
 /// A member's third word, as it is encoded.
-fn member_offset(ty: Type<'_>, member: crate::btf::Member) -> u32 {
+pub(super) fn member_offset(ty: Type<'_>, member: crate::btf::Member) -> u32 {
     if ty.kind_flag() { member.bitfield_size << 24 | member.bit_offset } else { member.bit_offset }
 }
 

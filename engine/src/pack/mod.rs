@@ -20,6 +20,7 @@ mod roots;
 mod update;
 mod verify;
 mod view;
+mod whole;
 
 pub use build::{Added, Builder, NewKernel, NewModule};
 pub use error::{PackError, Refusal};
@@ -27,6 +28,7 @@ pub use format::{Abi, ListRef};
 pub use update::{Written, build, compact, remove, update};
 pub use verify::verify;
 pub use view::{Expansion, KernelEntry, ModuleEntry, ModuleList, Pack, PackFile, looks_like_pack};
+pub use whole::Whole;
 
 /// What is known of a kernel beside its BTF. Empty where it is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -65,8 +65,14 @@ pub fn tar(files: &[Entry<'_>]) -> Vec<u8> {
 
 /// A Debian package whose tar archive is compressed by zstd.
 pub fn deb(files: &[Entry<'_>]) -> Vec<u8> {
-    let data = zstd_of(&tar(files));
-    ar(&[("debian-binary", b"2.0\n"), ("control.tar.zst", &zstd_of(&tar(&[]))), ("data.tar.zst", &data)])
+    deb_that_says("", files)
+}
+
+/// A Debian package with a control file.
+pub fn deb_that_says(control: &str, files: &[Entry<'_>]) -> Vec<u8> {
+    let files = zstd_of(&tar(files));
+    let about = tar(&[("./md5sums", b""), ("./control", control.as_bytes())]);
+    ar(&[("debian-binary", b"2.0\n"), ("control.tar.zst", &zstd_of(&about)), ("data.tar.zst", &files)])
 }
 
 /// A cpio archive in its `newc` format.
@@ -89,18 +95,29 @@ pub fn cpio(files: &[Entry<'_>]) -> Vec<u8> {
 
 /// An RPM package: as much of its headers as says how long they are, and a cpio archive compressed by zstd.
 pub fn rpm(files: &[Entry<'_>]) -> Vec<u8> {
-    let header = |entries: u32, data: u32| {
+    rpm_that_says(&[], files)
+}
+
+/// An RPM package whose header has texts: tag and value.
+pub fn rpm_that_says(tags: &[(u32, &str)], files: &[Entry<'_>]) -> Vec<u8> {
+    let header = |index: &[u8], data: &[u8]| {
         let mut out = vec![0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0];
-        out.extend(entries.to_be_bytes());
-        out.extend(data.to_be_bytes());
-        out.resize(out.len() + entries as usize * 16 + data as usize, 0xff);
-        out
+        for len in [index.len() / 16, data.len()] {
+            out.extend((len as u32).to_be_bytes());
+        }
+        [out.as_slice(), index, data].concat()
     };
     let mut out = vec![0xed, 0xab, 0xee, 0xdb];
     out.resize(96, 0);
-    out.extend(header(3, 37));
+    out.extend(header(&[0xff; 48], &[0xff; 37]));
     out.resize(out.len().next_multiple_of(8), 0);
-    out.extend(header(5, 123));
+    // Something that nobody looks for is around them.
+    let (mut index, mut texts) = (vec![0xff; 16], vec![0xff; 7]);
+    for (tag, text) in tags {
+        index.extend([*tag, 6, texts.len() as u32, 1].iter().flat_map(|it| it.to_be_bytes()));
+        texts.extend(text.bytes().chain([0]));
+    }
+    out.extend(header(&index, &texts));
     // As `rpmbuild` names the files.
     let named: Vec<(String, &[u8])> = files.iter().map(|it| (format!("./{}", it.0), it.1)).collect();
     let named: Vec<Entry<'_>> = named.iter().map(|it| (it.0.as_str(), it.1)).collect();

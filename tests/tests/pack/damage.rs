@@ -57,6 +57,7 @@ fn all_answers(bytes: &[u8]) -> Result<Vec<String>, PackError> {
             answers.push(format!("{:?} {ids:?} {types:?}", found.vmlinux.len()));
         }
         answers.push(format!("{:?} {:?}", pack.kernel(kernel)?, pack.roots_of(kernel, None)?));
+        answers.push(format!("{:?}", pack.whole(kernel, None)?));
     }
     Ok(answers)
 }

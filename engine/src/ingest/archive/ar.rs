@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::{Budget, OnMember, broken, ended, skip, tape};
+use super::{Budget, CONTROL, OnMember, broken, ended, skip, tape};
 use crate::ingest::{Compression, read_all};
 
 /// What an archive begins with.
@@ -32,6 +32,13 @@ pub(super) fn members(input: &mut impl BufRead, budget: Budget<'_>, on: &mut OnM
             if name.starts_with(b"data.tar") {
                 package_data(&mut data, budget, on)?;
                 return Ok(());
+            }
+            if name.starts_with(b"control.tar") {
+                // A package whose control file cannot be read has its files all the same.
+                let _ = package_data(&mut data, budget, &mut |name, data| match name {
+                    b"control" | b"./control" => on(CONTROL.as_bytes(), data).map(|_| false),
+                    _ => Ok(true),
+                });
             }
         } else if name == b"//" {
             long_names = read_all(&mut data, NAMES_MAX)?;

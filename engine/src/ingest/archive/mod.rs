@@ -15,6 +15,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Compression, Entry, HEAD_LEN, InputError, Limits, Member, OverLimit, read_all};
 
+/// What a package says of itself, as a member before its files: the control file of a Debian package, and what the header
+/// of an RPM package says, in the same form.
+pub const CONTROL: &str = "DEBIAN/control";
+
 /// What an archive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
