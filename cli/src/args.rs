@@ -131,6 +131,9 @@ pub(crate) struct CheckArgs {
     /// Show only what fails, or only what is not fine. Counts and exit code are of all.
     #[arg(long, value_enum)]
     pub(crate) only: Option<Only>,
+    /// What comes first: of causes in the table and in reports, and of programs in the table.
+    #[arg(long, value_enum, value_name = "KEY", default_value_t = Sort::Worst)]
+    pub(crate) sort: Sort,
     /// Report only programs whose name this matches; may be repeated.
     #[arg(long = "program", value_name = "PATTERN")]
     pub(crate) program: Vec<Pattern>,
@@ -181,6 +184,19 @@ impl Only {
             Self::NotOk => verdict > Verdict::Ok,
         }
     }
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// The worst, then what is on most programs and kernels.
+    Worst,
+    /// By name: of causes, of what they are about.
+    Name,
+    /// What is on most kernels.
+    Kernels,
+    /// What most programs have; programs themselves as with 'worst'.
+    Programs,
 }
 
 #[derive(Debug, Args)]

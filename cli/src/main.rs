@@ -35,6 +35,7 @@ mod relocate;
 mod resolve;
 mod rows;
 mod rules;
+mod text;
 mod verify_manifest;
 mod world;
 

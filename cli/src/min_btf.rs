@@ -168,7 +168,7 @@ fn reduced(
     asked: &Asked<'_>,
 ) -> Result<Reduced, Failure> {
     let kernels = std::slice::from_ref(input);
-    let files = Files::read(&Batch::SEQUENTIAL, intake::get(), &[], kernels, Vec::new());
+    let files = Files::read(&Batch::SEQUENTIAL, intake::get(), &[], kernels, Vec::new(), || {});
     let mut inputs = files.parse(&Batch::SEQUENTIAL);
     if let Some(filter) = &args.inputs.filter {
         inputs.retain_kernels(|name, facts| filter.holds(name, facts));

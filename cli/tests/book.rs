@@ -71,8 +71,13 @@ fn pages_show_what_happens() {
         let dir = samples();
         for Shown { line, command, printed } in shown(&fs::read_to_string(page).unwrap()) {
             let shell = ["-c", &command];
-            let out =
-                Command::new("sh").args(shell).env("PATH", &path).current_dir(dir.path()).output().unwrap();
+            let out = Command::new("sh")
+                .args(shell)
+                .env("PATH", &path)
+                .env_remove("COLUMNS")
+                .current_dir(dir.path())
+                .output()
+                .unwrap();
             let (stdout, stderr) =
                 (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
             assert!(

@@ -125,6 +125,10 @@ impl Target {
             _ => Path::new("."),
         };
         let failed = |error: std::io::Error| Failure::System(format!("{}: {error}", path.display()));
+        // Better now than when everything is judged.
+        if path.is_dir() {
+            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+        }
         Ok(Self::File(BufWriter::with_capacity(1 << 16, staging_file(dir).map_err(failed)?), path.to_owned()))
     }
 
