@@ -12,6 +12,7 @@ mod copies;
 mod core_relos;
 mod diff;
 mod docs;
+mod examples;
 mod explain;
 mod filter;
 mod inputs;
