@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::args::{CheckArgs, CheckFormat, FailOn};
 use crate::load::Inputs;
 use crate::loader::{LoaderArg, release_in_name};
-use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, width};
+use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, Progress, WARN, paint, plural, width};
 use crate::rows::{EndRow, InputRow, push_line};
 use crate::text::columns;
 
@@ -85,7 +85,13 @@ pub(crate) fn run(
         })
         .collect();
     let numbers: Vec<usize> = (0..inputs.distinct.len()).collect();
-    let distinct = batch.map(&numbers, |&object| differences(inputs, &runs, world, object));
+    let progress = Progress::of(numbers.len(), "objects");
+    let distinct = batch.map(&numbers, |&object| {
+        let differences = differences(inputs, &runs, world, object);
+        progress.step();
+        differences
+    });
+    drop(progress);
     let of_object = |it: &NamedObject<'_>| distinct.get(it.distinct).map_or(&[][..], Vec::as_slice);
     let by_object: Vec<&[Difference]> = inputs.objects.iter().map(of_object).collect();
     inputs.check_packs()?;

@@ -14,7 +14,7 @@ use btfleet_engine::pack::BtfOrigin;
 use serde::Serialize;
 
 use crate::args::{Format, InspectArgs};
-use crate::output::{BAD, Exit, Failure, HEAD, Output, paint, plural};
+use crate::output::{BAD, Exit, Failure, HEAD, Output, Progress, paint, plural};
 use crate::rows::{byte_order_name, push_line};
 use crate::text::safe;
 use crate::{inputs, intake};
@@ -90,8 +90,10 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         paths.extend(found);
     }
     let mut out = Output::new();
+    let progress = Progress::of(paths.len(), "files");
     for path in &paths {
         let row = inspect(path);
+        progress.step();
         complete &= row.kind != "error";
         match args.format {
             Format::Table => show(&mut out, &row)?,
@@ -102,6 +104,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
             }
         }
     }
+    drop(progress);
     if args.format == Format::Jsonl {
         let mut line = Vec::new();
         push_line(&mut line, &EndRow { v: 1, t: "end", complete, files: paths.len() });

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use btfleet_engine::embed::DamagedPack;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::text;
 
@@ -178,7 +178,7 @@ impl Progress {
 
     /// Of `len` `steps`: with their rate, and the time that is left.
     pub(crate) fn of(len: usize, steps: &str) -> Self {
-        let template = format!("{{pos}}/{{len}} {steps}, {{per_sec}}, {{eta}} left");
+        let template = format!("{{pos}}/{{len}} {steps}, {{rate}}, {{eta}} left");
         let bar = match columns(&io::stderr()).unwrap_or(0) >= Self::WIDE {
             true => format!("{{bar:{}}} ", Self::BAR),
             false => String::new(),
@@ -210,7 +210,7 @@ impl Progress {
             let _current = self::bar();
             if !waiting.is_finished() {
                 if let Ok(style) = ProgressStyle::with_template(&template) {
-                    waiting.set_style(style);
+                    waiting.set_style(style.with_key("rate", show_rate));
                 }
                 waiting.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
                 waiting.enable_steady_tick(Duration::from_millis(200));
@@ -223,6 +223,13 @@ impl Progress {
     pub(crate) fn step(&self) {
         self.bar.inc(1);
     }
+}
+
+/// Steps in a second, as exactly as it says something.
+fn show_rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    let rate = state.per_sec();
+    // A rate that cannot be shown is none.
+    let _ = write!(out, "{rate:.digits$}/s", digits = usize::from(rate < 10.0));
 }
 
 impl Drop for Progress {

@@ -150,7 +150,10 @@ fn what_takes_long_shows_how_far_it_is() {
     let (kernels, file) = (kernels.to_str().unwrap(), dir.path().join("out"));
     let command = format!("classes {OBJECT} -k {kernels} -j 1");
     let seen = on_a_terminal(100, &format!("$BTFLEET {command} > {}", file.display())).unwrap();
-    assert!(seen.contains("/121 inputs read, ") && seen.contains(" left"), "{seen:?}");
+    assert!(
+        seen.contains("/121 inputs read, ") && seen.contains("/s, ") && seen.contains(" left"),
+        "{seen:?}"
+    );
     assert_eq!(seen.matches('\n').count(), 0, "it takes one line, and is gone at the end: {seen:?}");
     let args: Vec<&str> = command.split(' ').collect();
     assert_eq!(fs::read_to_string(file).unwrap(), stdout(&btfleet(110, &args)));
