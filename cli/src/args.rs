@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use glob::Pattern;
 
 use crate::cache::{CacheArgs, GcArgs};
+use crate::examples;
 use crate::filter::Filter;
 use crate::intake::LimitArgs;
 use crate::loader::LoaderArg;
@@ -37,30 +38,43 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Verdict for every program on every kernel, with a summary grouped by cause.
+    #[command(after_help = examples::CHECK)]
     Check(CheckArgs),
     /// What changed between two runs of 'check --format jsonl'; exits with 1 if something fails that did not.
+    #[command(after_help = examples::COMPARE)]
     Compare(CompareArgs),
     /// Every CO-RE relocation record on every kernel, with its values and patched instruction.
+    #[command(after_help = examples::RESOLVE)]
     Resolve(ResolveArgs),
     /// Write objects relocated for kernels: a file for each distinct content, and which kernels it serves.
+    #[command(after_help = examples::RELOCATE)]
     Relocate(RelocateArgs),
     /// Compute what 'relocate --sign-manifest' wrote once more, and say what differs.
+    #[command(after_help = examples::VERIFY_MANIFEST)]
     VerifyManifest(VerifyArgs),
     /// Write as much of each kernel's BTF as the objects need: loaders make the same of them with that.
+    #[command(after_help = examples::MIN_BTF)]
     MinBtf(MinBtfArgs),
     /// Why a record or a program comes out as it does on one kernel, and what to do about it.
+    #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
     /// Programs as the kernel takes them in BPF_PROG_LOAD, with the CO-RE records that it applies itself.
+    #[command(after_help = examples::CORE_RELOS)]
     CoreRelos(CoreRelosArgs),
     /// Load programs into the running kernel, relocated here and by the kernel itself, and compare.
+    #[command(after_help = examples::LIVE)]
     Live(LiveArgs),
     /// Kernels that these objects cannot tell apart, and the fewest kernels to boot that show every class.
+    #[command(after_help = examples::CLASSES)]
     Classes(ClassesArgs),
     /// What changed between two kernels, as far as some objects depend on it or altogether.
+    #[command(after_help = examples::DIFF)]
     Diff(DiffArgs),
     /// Build fleet packs, which hold many kernels in one file, and look into them.
+    #[command(after_help = examples::PACK)]
     Pack(PackArgs),
     /// What files are, and what was found in them.
+    #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
     /// The types of a kernel, a module or an object.
     #[command(subcommand)]
@@ -72,13 +86,16 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Cache(CacheCommand),
     /// Every code that reports use: what it means, what it does to the load, what to do about it.
+    #[command(after_help = examples::RULES)]
     Rules(RulesArgs),
     /// Print a completion script for a shell.
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell.
         shell: Shell,
     },
     /// Write the manual pages into a directory.
+    #[command(after_help = examples::MAN)]
     Man {
         /// The directory; it is created if it is not there.
         dir: PathBuf,
@@ -90,20 +107,25 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
     /// What stdout gets: a table to read, or a report.
-    #[arg(long, value_enum, default_value_t = CheckFormat::Table)]
+    #[arg(help_heading = "What is written", long, value_enum, default_value_t = CheckFormat::Table)]
     pub(crate) format: CheckFormat,
     /// Also write a report to FILE; its ending says which: .jsonl, .json, .csv, .xml (JUnit), .sarif, .md, .parquet, or
     /// .html, a page for a browser. May be repeated.
-    #[arg(long = "report", value_name = "FILE")]
+    #[arg(help_heading = "What is written", long = "report", value_name = "FILE")]
     pub(crate) reports: Vec<PathBuf>,
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
     /// RELEASE, without one, of the release that each kernel's name has; 'aya', for programs loaded from
     /// Rust; or 'ebpf-go', from Go.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go")]
+    #[arg(
+        help_heading = "What loaders do",
+        long,
+        default_value = "libbpf",
+        value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go"
+    )]
     pub(crate) loader: LoaderArg,
     /// Judge by every loader, and show the programs about which they disagree; exits with 1 if there are any that are
     /// loaded by default.
-    #[arg(long, conflicts_with = "loader")]
+    #[arg(help_heading = "What loaders do", long, conflicts_with = "loader")]
     pub(crate) compare_loaders: bool,
     #[command(flatten)]
     pub(crate) validating: ValidateArgs,
@@ -111,31 +133,34 @@ pub(crate) struct CheckArgs {
     pub(crate) world: WorldArgs,
     /// What the project says of its programs, as docs/manifest.md describes it: which may be left out, what their loader
     /// sets, which findings are accepted.
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "What loaders do", long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
     /// Show what changed since an earlier run, which 'check --format jsonl' or '--report x.jsonl' wrote; only what fails
     /// and did not then counts for the exit code.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "compare_loaders"])]
+    #[arg(help_heading = "What it is compared with", long, value_name = "FILE", conflicts_with_all = ["only", "compare_loaders"])]
     pub(crate) baseline: Option<PathBuf>,
     /// Judge this kernel only, and show what changed since the kernel of '--kernels' that is next to it: the same
     /// architecture and flavour, the release before.
-    #[arg(long, value_name = "K", conflicts_with_all = ["only", "compare_loaders", "baseline", "inventory"])]
+    #[arg(help_heading = "What it is compared with", long, value_name = "K", conflicts_with_all = ["only", "compare_loaders", "baseline", "inventory"])]
     pub(crate) new: Option<OsString>,
     /// The kernels of your hosts, a CSV file with the columns kernel (a release, or what 'uname -a' prints),
     /// distribution, arch and count, of which only the first is needed: what it comes to on how many hosts.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare_loaders", "baseline"])]
+    #[arg(help_heading = "Inputs", long, value_name = "FILE", conflicts_with_all = ["compare_loaders", "baseline"])]
     pub(crate) inventory: Option<PathBuf>,
     /// Every cause and program in the table, with what is wrong, where, and on which kernels.
-    #[arg(long)]
+    #[arg(help_heading = "What is shown", long)]
     pub(crate) details: bool,
     /// Show only what fails, or only what is not fine. Counts and exit code are of all.
-    #[arg(long, value_enum)]
+    #[arg(help_heading = "What is shown", long, value_enum)]
     pub(crate) only: Option<Only>,
+    /// What comes first: of causes in the table and in reports, and of programs in the table.
+    #[arg(help_heading = "What is shown", long, value_enum, value_name = "KEY", default_value_t = Sort::Worst)]
+    pub(crate) sort: Sort,
     /// Report only programs whose name this matches; may be repeated.
-    #[arg(long = "program", value_name = "PATTERN")]
+    #[arg(help_heading = "What is shown", long = "program", value_name = "PATTERN")]
     pub(crate) program: Vec<Pattern>,
     /// Exit with 1 if any autoloaded program has a verdict at least this bad.
-    #[arg(long, value_enum, default_value_t = FailOn::Fail)]
+    #[arg(help_heading = "What is written", long, value_enum, default_value_t = FailOn::Fail)]
     pub(crate) fail_on: FailOn,
 }
 
@@ -183,6 +208,19 @@ impl Only {
     }
 }
 
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// The worst, then what is on most programs and kernels.
+    Worst,
+    /// By name: of causes, of what they are about.
+    Name,
+    /// What is on most kernels.
+    Kernels,
+    /// What most programs have; programs themselves as with 'worst'.
+    Programs,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ResolveArgs {
     #[command(flatten)]
@@ -194,12 +232,17 @@ pub(crate) struct ResolveArgs {
     /// Who relocates: 'libbpf'; the 'kernel' itself while it loads a program (light skeletons), with the rules of
     /// RELEASE, without one, of the release that each kernel's name has; 'aya', for programs loaded from
     /// Rust; or 'ebpf-go', from Go.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go")]
+    #[arg(
+        help_heading = "What loaders do",
+        long,
+        default_value = "libbpf",
+        value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go"
+    )]
     pub(crate) loader: LoaderArg,
     #[command(flatten)]
     pub(crate) validating: ValidateArgs,
     /// Skip programs in sections with a leading '?', as libbpf does unless told to load them.
-    #[arg(long)]
+    #[arg(help_heading = "What loaders do", long)]
     pub(crate) respect_autoload: bool,
 }
 
@@ -305,6 +348,7 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BtfCommand {
     /// Print types: all, or the ones that are named.
+    #[command(after_help = examples::BTF_DUMP)]
     Dump(BtfDumpArgs),
 }
 
@@ -332,6 +376,7 @@ pub(crate) enum DumpFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
     /// Remove entries, and say which: those last used long ago, or more than is to be kept.
+    #[command(after_help = examples::CACHE_GC)]
     Gc(GcArgs),
 }
 
@@ -340,6 +385,7 @@ pub(crate) enum BenchCommand {
     /// Candidate search by several algorithms: time and memory of each, on one thread.
     ///
     /// First all of them have to give the same candidates for every lookup; otherwise no times are shown.
+    #[command(after_help = examples::BENCH_MATCHERS)]
     Matchers(MatchersArgs),
 }
 
@@ -399,23 +445,23 @@ pub(crate) enum Emit {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct InputArgs {
     /// BPF objects: files, directories, globs, or @LIST with one per line.
-    #[arg(required = true, value_name = "OBJ")]
+    #[arg(help_heading = "Inputs", required = true, value_name = "OBJ")]
     pub(crate) objects: Vec<OsString>,
     /// Kernels: raw BTF, ELF with .BTF, kernel images as docs/kernels.md lists them; a directory with vmlinux and its
     /// modules, or with many kernels; a pack with all its kernels, or PACK:NAME for one of them;
     /// KERNEL,MODULE,... for a kernel with just these modules; 'live' for the running kernel; globs and
     /// @LIST as for objects.
-    #[arg(short, long, required = true, num_args = 1.., value_name = "K")]
+    #[arg(help_heading = "Inputs", short, long, required = true, num_args = 1.., value_name = "K")]
     pub(crate) kernels: Vec<OsString>,
     /// Only kernels of which this holds: 'distro=debian and release>=6.1', 'not (flavour=rt or arch=arm64)'. Fields
     /// are name, release, distro, arch, flavour and btf.
-    #[arg(long = "where", value_name = "CONDITION")]
+    #[arg(help_heading = "Inputs", long = "where", value_name = "CONDITION")]
     pub(crate) filter: Option<Filter>,
     /// What modules count for when vmlinux lacks a type.
-    #[arg(long, value_enum, default_value_t = ModulesArg::Each)]
+    #[arg(help_heading = "Inputs", long, value_enum, default_value_t = ModulesArg::Each)]
     pub(crate) modules: ModulesArg,
     /// Number of threads; 0 takes one per core. The output does not depend on it.
-    #[arg(short, long, default_value_t = 0, value_name = "N")]
+    #[arg(help_heading = "Inputs", short, long, default_value_t = 0, value_name = "N")]
     pub(crate) jobs: usize,
 }
 
@@ -440,18 +486,23 @@ pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) world: WorldArgs,
     /// Whose answer is explained: libbpf's, the kernel's own, aya's or cilium/ebpf's.
-    #[arg(long, default_value = "libbpf", value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go")]
+    #[arg(
+        help_heading = "What loaders do",
+        long,
+        default_value = "libbpf",
+        value_name = "libbpf|kernel[:RELEASE]|aya|ebpf-go"
+    )]
     pub(crate) loader: LoaderArg,
     #[command(flatten)]
     pub(crate) validating: ValidateArgs,
     /// What modules count for when vmlinux lacks a type.
-    #[arg(long, value_enum, default_value_t = ModulesArg::Each)]
+    #[arg(help_heading = "What loaders do", long, value_enum, default_value_t = ModulesArg::Each)]
     pub(crate) modules: ModulesArg,
     /// Explain every record that was asked for, those that resolve too, with all candidates.
-    #[arg(short, long)]
+    #[arg(help_heading = "What is shown", short, long)]
     pub(crate) verbose: bool,
     /// Text to read, or the same content as JSON.
-    #[arg(long, value_enum, default_value_t = ExplainFormat::Text)]
+    #[arg(help_heading = "What is shown", long, value_enum, default_value_t = ExplainFormat::Text)]
     pub(crate) format: ExplainFormat,
 }
 
@@ -464,8 +515,10 @@ pub(crate) struct PackArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum PackCommand {
     /// Add kernels to a pack; it is created if it is not there.
+    #[command(after_help = examples::PACK_ADD)]
     Add(PackAddArgs),
     /// List the kernels of a pack.
+    #[command(after_help = examples::PACK_LS)]
     Ls {
         /// The pack.
         pack: PathBuf,
@@ -474,11 +527,13 @@ pub(crate) enum PackCommand {
         format: Format,
     },
     /// Check that a pack is what was written, all of it.
+    #[command(after_help = examples::PACK_VERIFY)]
     Verify {
         /// The pack.
         pack: PathBuf,
     },
     /// Remove kernels from a pack.
+    #[command(after_help = examples::PACK_RM)]
     Rm {
         /// The pack.
         pack: PathBuf,
@@ -487,6 +542,7 @@ pub(crate) enum PackCommand {
         names: Vec<String>,
     },
     /// Rewrite a pack as if its kernels had been added at once.
+    #[command(after_help = examples::PACK_COMPACT)]
     Compact {
         /// The pack.
         pack: PathBuf,
@@ -559,7 +615,7 @@ impl From<ModulesArg> for Modules {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct ValidateArgs {
     /// What is compared before an instruction is patched.
-    #[arg(long, value_enum, default_value_t = ValidateArg::Libbpf)]
+    #[arg(help_heading = "What loaders do", long, value_enum, default_value_t = ValidateArg::Libbpf)]
     pub(crate) validate: ValidateArg,
 }
 

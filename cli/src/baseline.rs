@@ -347,9 +347,9 @@ impl Baseline {
         let counts: Vec<String> = counts.collect();
         let rows = format!("{} before, {} now", self.rows.len(), self.row_count);
         if counts.is_empty() {
-            return out.line(&format!("nothing changed: {} programs on kernels", self.row_count));
+            return out.prose(&format!("nothing changed: {} programs on kernels", self.row_count), 0);
         }
-        out.line(&format!("{} ({rows})", counts.join(", ")))?;
+        out.prose(&format!("{} ({rows})", counts.join(", ")), 0)?;
         for change in Change::ALL {
             let mut groups: Vec<(&str, &Group)> = self
                 .groups
@@ -367,13 +367,12 @@ impl Baseline {
             for (about, group) in groups.iter().take(GROUPS_SHOWN) {
                 let about =
                     if about.is_empty() { String::new() } else { format!("{}: ", paint(HEAD, about)) };
-                out.line(&format!("  {about}{} on {}", some_of(&group.programs), kernels(&group.kernels)))?;
+                let (programs, kernels) = (some_of(&group.programs), kernels(&group.kernels));
+                out.prose(&format!("  {about}{programs} on {kernels}"), 4)?;
             }
             if groups.len() > GROUPS_SHOWN {
-                out.line(&format!(
-                    "  … and {} more causes; --format jsonl has them",
-                    groups.len() - GROUPS_SHOWN
-                ))?;
+                let more = plural(groups.len() - GROUPS_SHOWN, "more cause");
+                out.prose(&format!("  … and {more}; --format jsonl has them"), 4)?;
             }
         }
         Ok(())

@@ -35,9 +35,9 @@ pub(crate) fn dump(args: &BtfDumpArgs) -> Result<Exit, Failure> {
     let files = if objects.is_empty() {
         let mut kernels = inputs::kernels(given)?;
         let errors = std::mem::take(&mut kernels.errors);
-        Files::read(&batch, intake::get(), &[], &kernels.inputs, errors)
+        Files::read(&batch, intake::get(), &[], &kernels.inputs, errors, || {})
     } else {
-        Files::read(&batch, intake::get(), &objects, &[], Vec::new())
+        Files::read(&batch, intake::get(), &objects, &[], Vec::new(), || {})
     };
     let inputs = load::parse(&files, &batch, None)?;
     let complete = inputs.complete();

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use crate::args::{ClassesArgs, Emit};
 use crate::load::{self, Inputs};
-use crate::output::{DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural};
+use crate::output::{DIM, Exit, Failure, GOOD, HEAD, Output, Progress, WARN, paint, plural, width};
+use crate::text::{beside, columns, short_names, some_of, wrapped};
 
-/// Names of kernels on one line, and objects, before it says how many more there are.
+/// Names of kernels of a class, and objects, before it says how many more there are.
 const NAMES_SHOWN: usize = 6;
 const OBJECTS_SHOWN: usize = 30;
 
@@ -18,8 +19,10 @@ pub(crate) fn run(args: &ClassesArgs) -> Result<Exit, Failure> {
     let files = load::read(&args.inputs, &batch)?;
     let inputs = load::parse(&files, &batch, args.inputs.filter.as_ref())?;
     let loaders = vec![Loader::Libbpf; inputs.kernels.len()];
+    let progress = Progress::on("telling kernels apart");
     let run = Run::new(&batch, &inputs.distinct, &inputs.kernels, &loaders, args.inputs.modules.into());
     let mut partition = classes(&batch, &run, &inputs.distinct);
+    drop(progress);
     // Copies are shown too.
     let objects = || inputs.objects.iter();
     partition.payloads = objects().filter_map(|it| partition.payloads.get(it.distinct)).copied().collect();
@@ -57,66 +60,85 @@ fn members(classes: &Classes) -> Vec<Vec<usize>> {
     members
 }
 
+/// How many there are of each, which kernels are alike, and which objects tell them apart.
 fn table(out: &mut Output, inputs: &Inputs<'_>, partition: &Partition) -> Result<(), Failure> {
     let joint = members(&partition.joint);
-    for (number, kernels) in joint.iter().enumerate() {
-        let boots = kernels.iter().any(|it| partition.cover.kernels.contains(it));
-        let mark = if boots { paint(GOOD, "boot") } else { "    ".to_owned() };
-        let first = kernels.first().map_or("", |it| name(inputs, *it));
-        out.line(&format!("{mark}  {:>4}  {}", format!("C{}", number + 1), paint(HEAD, first)))?;
-        let others: Vec<&str> = kernels.iter().skip(1).map(|it| name(inputs, *it)).collect();
-        if !others.is_empty() {
-            let shown = others.get(..NAMES_SHOWN).unwrap_or(&others);
-            let mut text = format!("            and {}: {}", others.len(), shown.join(", "));
-            if others.len() > shown.len() {
-                text.push_str(" …");
-            }
-            out.line(&paint(DIM, &text))?;
-        }
+    let counts = format!(
+        "{} on {}: {}, {} to boot{}, {} to sign",
+        plural(inputs.objects.len(), "object"),
+        plural(inputs.kernels.len(), "kernel"),
+        class_count(joint.len()),
+        partition.cover.kernels.len(),
+        if partition.cover.is_smallest { "" } else { " (perhaps not the fewest)" },
+        plural(partition.payloads.iter().sum(), "payload"),
+    );
+    for line in wrapped(&counts, width()) {
+        out.line(&paint(HEAD, &line))?;
     }
     if !joint.is_empty() {
         out.line("")?;
+    }
+    let names = short_names(&inputs.kernel_names);
+    let name = |kernel: &usize| names.get(*kernel).map_or("", String::as_str);
+    let number_width = format!("C{}", joint.len()).len();
+    for (number, kernels) in joint.iter().enumerate() {
+        let boots = kernels.iter().any(|it| partition.cover.kernels.contains(it));
+        let mark = if boots { paint(GOOD, "boot") } else { "    ".to_owned() };
+        let head = format!("{mark}  {:<number_width$}  ", format!("C{}", number + 1));
+        for line in beside(&head, kernels.first().map_or("", name), width()) {
+            out.line(&line)?;
+        }
+        let others: Vec<&str> = kernels.iter().skip(1).map(name).collect();
+        if !others.is_empty() {
+            let indent = if columns(&head) * 2 > width() { 2 } else { columns(&head) };
+            let text = format!("and {}: {}", others.len(), some_of(&others, NAMES_SHOWN));
+            for line in wrapped(&text, width() - indent) {
+                out.line(&paint(DIM, &format!("{:indent$}{line}", "")))?;
+            }
+        }
     }
     // Objects that tell most kernels apart first; those that see every kernel alike are of no interest.
     let mut objects: Vec<(usize, &Classes)> = partition.by_object.iter().enumerate().collect();
     objects.retain(|(_, it)| it.first.len() > 1);
     objects.sort_by_key(|(number, it)| (std::cmp::Reverse(it.first.len()), *number));
+    if !partition.by_object.is_empty() {
+        out.line("")?;
+    }
+    let names = short_names(&inputs.objects);
     for (number, of_object) in objects.iter().take(OBJECTS_SHOWN) {
+        let head = format!("{:>4} classes  ", of_object.first.len());
+        let object = names.get(*number).map_or("", String::as_str);
         let payloads = partition.payloads.get(*number).copied().unwrap_or(0);
-        let object = inputs.name_of(*number);
-        let count = format!("{:>4} {}", of_object.first.len(), "classes");
         let more = match payloads.cmp(&of_object.first.len()) {
             std::cmp::Ordering::Equal => String::new(),
-            std::cmp::Ordering::Greater => format!(
-                "  {}",
-                paint(
-                    WARN,
-                    &format!("{payloads} payloads: it asks for type ids, which differ between kernels")
-                )
-            ),
-            std::cmp::Ordering::Less => {
-                format!("  {}", paint(WARN, &format!("{}: some end the load", plural(payloads, "payload"))))
+            std::cmp::Ordering::Greater => {
+                format!("{payloads} payloads: it asks for type ids, which differ between kernels")
             }
+            std::cmp::Ordering::Less => format!("{}: some end the load", plural(payloads, "payload")),
         };
-        out.line(&format!("{count}  {object}{more}"))?;
+        let line = format!("{head}{object}  {}", paint(WARN, &more));
+        if !more.is_empty() && columns(&line) <= width() {
+            out.line(&line)?;
+            continue;
+        }
+        beside(&head, object, width()).iter().try_for_each(|it| out.line(it))?;
+        if !more.is_empty() {
+            out.prose(&format!("      {}", paint(WARN, &more)), 6)?;
+        }
     }
     if objects.len() > OBJECTS_SHOWN {
-        out.line(&format!("… and {} more objects; --emit json has all", objects.len() - OBJECTS_SHOWN))?;
+        let more = plural(objects.len() - OBJECTS_SHOWN, "more object");
+        out.prose(&format!("… and {more}; --emit json has all"), 0)?;
     }
-    let alike = partition.by_object.len() - objects.len();
-    if alike > 0 {
-        out.line(&paint(DIM, &format!("{} see all kernels alike", plural(alike, "object"))))?;
+    match partition.by_object.len() - objects.len() {
+        0 => Ok(()),
+        1 => out.prose(&paint(DIM, "1 object sees all kernels alike"), 0),
+        alike => out.prose(&paint(DIM, &format!("{alike} objects see all kernels alike")), 0),
     }
-    out.line("")?;
-    out.line(&format!(
-        "{} on {}: {}, {} to boot{}, {} to sign",
-        plural(inputs.objects.len(), "object"),
-        plural(inputs.kernels.len(), "kernel"),
-        if joint.len() == 1 { "1 class".to_owned() } else { format!("{} classes", joint.len()) },
-        partition.cover.kernels.len(),
-        if partition.cover.is_smallest { "" } else { " (perhaps not the fewest)" },
-        plural(partition.payloads.iter().sum(), "payload"),
-    ))
+}
+
+fn class_count(count: usize) -> String {
+    if count == 1 { "1 class".to_owned() } else { format!("{count} classes") }
 }
 
 #[derive(Serialize)]
@@ -171,7 +193,8 @@ fn json(out: &mut Output, inputs: &Inputs<'_>, partition: &Partition) -> Result<
         complete: inputs.complete(),
     };
     let text = serde_json::to_string_pretty(&report).map_err(|it| Failure::System(it.to_string()))?;
-    out.line(&text)
+    out.write(text.as_bytes())?;
+    out.line("")
 }
 
 /// A target for each kernel to boot, in the format of vmtest's configuration. BTF does not say where the kernel's
@@ -183,7 +206,8 @@ fn vmtest(out: &mut Output, inputs: &Inputs<'_>, partition: &Partition) -> Resul
         let stem = kernel.rsplit('/').next().unwrap_or(kernel);
         let stem = stem.strip_suffix(".zst").unwrap_or(stem);
         let stem = stem.strip_suffix(".btf").unwrap_or(stem);
-        out.line("\n[[target]]")?;
+        out.line("")?;
+        out.line("[[target]]")?;
         out.line(&format!("name = {}", toml_string(kernel)))?;
         out.line(&format!("kernel = {}", toml_string(&format!("vmlinuz-{stem}"))))?;
         out.line("command = \"/mnt/vmtest/run-tests\"")?;

@@ -14,12 +14,16 @@ use serde::Serialize;
 use crate::args::{CheckArgs, CheckFormat, FailOn};
 use crate::load::Inputs;
 use crate::loader::{LoaderArg, release_in_name};
-use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural};
+use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, Progress, WARN, paint, plural, width};
 use crate::rows::{EndRow, InputRow, push_line};
+use crate::text::columns;
 
 /// Causes and names that a table lists before it says how many more there are.
 const CAUSES_SHOWN: usize = 30;
 const NAMES_SHOWN: usize = 4;
+
+/// Least space for a cause beside what loaders make of it.
+const CAUSE_MIN: usize = 24;
 
 /// The loaders that are compared, by the names that they are typed by.
 const COMPARED: [(&str, LoaderArg); 4] = [
@@ -81,7 +85,13 @@ pub(crate) fn run(
         })
         .collect();
     let numbers: Vec<usize> = (0..inputs.distinct.len()).collect();
-    let distinct = batch.map(&numbers, |&object| differences(inputs, &runs, world, object));
+    let progress = Progress::of(numbers.len(), "objects");
+    let distinct = batch.map(&numbers, |&object| {
+        let differences = differences(inputs, &runs, world, object);
+        progress.step();
+        differences
+    });
+    drop(progress);
     let of_object = |it: &NamedObject<'_>| distinct.get(it.distinct).map_or(&[][..], Vec::as_slice);
     let by_object: Vec<&[Difference]> = inputs.objects.iter().map(of_object).collect();
     inputs.check_packs()?;
@@ -229,15 +239,25 @@ fn print(
         }
     }
     let heads = COMPARED.iter().fold(String::new(), |text, (name, _)| format!("{text}{name:<13}"));
-    if !causes.is_empty() {
+    let cells_width = columns(&heads);
+    let is_wide = cells_width + CAUSE_MIN <= width();
+    if !causes.is_empty() && is_wide {
         out.line(&paint(HEAD, &format!("{heads}cause")))?;
     }
     let mut sorted: Vec<_> = causes.iter().collect();
     sorted.sort_by_key(|(_, places)| std::cmp::Reverse(places.pairs));
     for ((code, path), places) in sorted.iter().take(CAUSES_SHOWN) {
         let cells = places.verdicts.iter().fold(String::new(), |text, it| text + &cell(it));
-        out.line(&format!("{cells}{code} {}", paint(HEAD, path)))?;
-        out.line(&format!("    {}", places.message))?;
+        if is_wide {
+            out.prose(&format!("{cells}{code} {}", paint(HEAD, path)), cells_width)?;
+        } else {
+            out.prose(&format!("{code} {}", paint(HEAD, path)), 2)?;
+            let named = COMPARED.iter().zip(&places.verdicts);
+            named
+                .map(|((name, _), it)| format!("    {name:<8} {}", cell(it)))
+                .try_for_each(|it| out.prose(&it, 6))?;
+        }
+        out.prose(&format!("    {}", places.message), 4)?;
         let name = |&(object, program): &(usize, usize)| {
             let of = inputs.object(object)?.programs().get(program)?;
             let file = inputs.name_of(object).rsplit('/').next()?;
@@ -248,29 +268,28 @@ fn print(
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let kernels = plural(inputs.kernels.len(), "kernel");
         let on = format!("on {} of {kernels}", places.kernels.len());
-        out.line(&format!("    {}{more}  {}", names.join(", "), paint(DIM, &on)))?;
+        out.prose(&format!("    {}{more}  {}", names.join(", "), paint(DIM, &on)), 6)?;
     }
     if causes.len() > CAUSES_SHOWN {
-        let more = causes.len() - CAUSES_SHOWN;
-        out.line(&format!("… and {more} more causes; --format jsonl has all"))?;
+        let more = plural(causes.len() - CAUSES_SHOWN, "more cause");
+        out.prose(&format!("… and {more}; --format jsonl has all"), 0)?;
     }
     if !causes.is_empty() {
         out.line("")?;
     }
     let pairs: usize = by_object.iter().map(|it| it.len()).sum();
-    out.line(&format!(
+    let of = format!(
         "{} on {}: loaders disagree about {}",
         plural(inputs.objects.len(), "object"),
         plural(inputs.kernels.len(), "kernel"),
         plural(pairs, "program-kernel pair"),
-    ))?;
-    out.line(&paint(
-        DIM,
-        &format!(
-            "Compared: {}. '-': not judged there; '*': or better.\nJudged: CO-RE relocations, and whether poison is reached.",
-            models.join("; ")
-        ),
-    ))
+    );
+    out.prose(&of, 0)?;
+    let compared = format!("Compared: {}. '-': not judged there; '*': or better.", models.join("; "));
+    for text in [&compared, "Judged: CO-RE relocations, and whether poison is reached."] {
+        out.prose(&paint(DIM, text), 0)?;
+    }
+    Ok(())
 }
 
 /// The worst verdict of a loader, and whether there are others.

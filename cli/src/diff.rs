@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use crate::args::{DiffArgs, Format, InputArgs, ModulesArg};
 use crate::load::{self, Inputs};
-use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural};
+use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, Progress, WARN, paint, plural, width};
 use crate::rows::push_line;
+use crate::text::{short_names, wrapped};
 
 pub(crate) fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(0).map_err(Failure::System)?;
@@ -31,7 +32,9 @@ pub(crate) fn run(args: &DiffArgs) -> Result<Exit, Failure> {
         return Ok(Exit::NotJudged);
     };
     let scope = (!args.objects.is_empty()).then(|| Scope::of(&inputs.distinct, [old, new]));
+    let progress = Progress::on("comparing the kernels");
     let changes = diff::diff(old, new, scope.as_ref());
+    drop(progress);
     inputs.check_packs()?;
     let mut out = Output::new();
     match args.format {
@@ -85,43 +88,50 @@ fn show_part(part: &Part) -> String {
     }
 }
 
+/// How much changed, and then what.
 fn text(out: &mut Output, inputs: &Inputs<'_>, changes: &[Change], scoped: bool) -> Result<(), Failure> {
+    let names = short_names(&inputs.kernel_names).join(" -> ");
+    for line in wrapped(&names, width()) {
+        out.line(&paint(HEAD, &line))?;
+    }
     let [mut appeared, mut vanished, mut changed] = [0_usize; 3];
     for change in changes {
         match &change.what {
-            What::Appeared => {
-                appeared += 1;
-                out.line(&format!("{} {}", paint(GOOD, "+"), title(change)))?;
-            }
-            What::Vanished => {
-                vanished += 1;
-                out.line(&format!("{} {}", paint(BAD, "-"), title(change)))?;
-            }
-            What::Changed { size, declaration, parts } => {
-                changed += 1;
-                let size = size.map(|(old, new)| format!("  {old} -> {} bytes", new)).unwrap_or_default();
-                out.line(&format!("{} {}{size}", paint(WARN, "~"), title(change)))?;
-                if let Some((old, new)) = declaration {
-                    out.line(&format!("    {} {old}", paint(BAD, "-")))?;
-                    out.line(&format!("    {} {new}", paint(GOOD, "+")))?;
-                }
-                for part in parts {
-                    out.line(&show_part(part))?;
-                }
-            }
+            What::Appeared => appeared += 1,
+            What::Vanished => vanished += 1,
+            What::Changed { .. } => changed += 1,
         }
     }
+    let of = if scoped { " of what the objects depend on" } else { "" };
+    out.prose(&format!("{appeared} appeared, {vanished} vanished, {changed} changed{of}"), 0)?;
     if let [old, new] = inputs.kernels.as_slice() {
         let (only_old, only_new) = diff::modules(old, new);
         for (what, names) in [("only the first has", only_old), ("only the second has", only_new)] {
             if !names.is_empty() {
                 let count = plural(names.len(), "module");
-                out.line(&paint(DIM, &format!("{what} {count}: {}", names.join(", "))))?;
+                out.prose(&paint(DIM, &format!("{what} {count}: {}", names.join(", "))), 2)?;
             }
         }
     }
-    let of = if scoped { " of what the objects depend on" } else { "" };
-    out.line(&format!("{appeared} appeared, {vanished} vanished, {changed} changed{of}"))
+    if !changes.is_empty() {
+        out.line("")?;
+    }
+    for change in changes {
+        match &change.what {
+            What::Appeared => out.prose(&format!("{} {}", paint(GOOD, "+"), title(change)), 4)?,
+            What::Vanished => out.prose(&format!("{} {}", paint(BAD, "-"), title(change)), 4)?,
+            What::Changed { size, declaration, parts } => {
+                let size = size.map(|(old, new)| format!("  {old} -> {new} bytes")).unwrap_or_default();
+                out.prose(&format!("{} {}{size}", paint(WARN, "~"), title(change)), 4)?;
+                if let Some((old, new)) = declaration {
+                    out.prose(&format!("    {} {old}", paint(BAD, "-")), 8)?;
+                    out.prose(&format!("    {} {new}", paint(GOOD, "+")), 8)?;
+                }
+                parts.iter().try_for_each(|it| out.prose(&show_part(it), 8))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]

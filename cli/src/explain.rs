@@ -22,18 +22,26 @@ use serde_json::{Value, json};
 use crate::args::{ExplainArgs, ExplainFormat, InputArgs, ValidateArg};
 use crate::load;
 use crate::loader::{loaders, release_in_name};
-use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, quoted};
+use crate::output::{
+    BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, quoted, width,
+};
+use crate::text::{cut, padded};
 use crate::world::world;
 
 /// Records listed, and candidates shown, before it says how many more there are.
 const RECORDS_SHOWN: usize = 12;
 const CANDIDATES_SHOWN: usize = 3;
+/// Records that are listed if there is none as asked for.
+const RECORDS_NEAR: usize = 40;
 /// Branches of a route that are shown, the last ones.
 const STOPS_SHOWN: usize = 4;
 /// Series of kernels that are shown.
 const SERIES_SHOWN: usize = 8;
-/// Columns of the local side's layout, where both stand side by side.
-const LAYOUT_WIDTH: usize = 44;
+/// Columns of a layout: at most, and where two of them stand side by side at least.
+const LAYOUT_MAX: usize = 42;
+const LAYOUT_MIN: usize = 30;
+/// Columns in front of what stands behind a heading.
+const HEADING: usize = 9;
 
 /// What is being explained, and how it is called.
 struct Subject<'a> {
@@ -139,7 +147,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let verdicts = verdicts(&subject, args);
     let has_needs = verdicts.iter().any(|it| it.findings.iter().any(|it| it.reloc.is_none()));
     if selected.is_empty() && !has_needs {
-        return Err(no_such_record(&subject, args));
+        return no_such_record(&subject, args);
     }
     let mut out = Output::new();
     match args.format {
@@ -161,7 +169,8 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
                 "records": records,
             });
             let text = serde_json::to_string_pretty(&all).map_err(|it| Failure::System(it.to_string()))?;
-            out.line(&text)?;
+            out.write(text.as_bytes())?;
+            out.line("")?;
         }
         ExplainFormat::Text => text(&mut out, &subject, &selected, &verdicts, args)?,
     }
@@ -207,29 +216,29 @@ fn select(object: &Object<'_>, args: &ExplainArgs) -> Vec<usize> {
 }
 
 /// Lists the records that there are, as near to what was asked for as possible.
-fn no_such_record(subject: &Subject<'_>, args: &ExplainArgs) -> Failure {
+fn no_such_record(subject: &Subject<'_>, args: &ExplainArgs) -> Result<Exit, Failure> {
     let object = subject.object;
     if object.relocs().is_empty() {
-        return Failure::Usage(format!("{} has no CO-RE records", subject.object_name));
+        return Err(Failure::Usage(format!("{} has no CO-RE records", subject.object_name)));
     }
     let mut near = select(object, &ExplainArgs { insn: None, ..args.clone() });
     if near.is_empty() {
         near = (0..object.relocs().len()).collect();
     }
-    let mut text = String::from("there is no such record; these there are:");
-    for reloc in near.iter().take(40).filter_map(|it| object.relocs().get(*it)) {
-        let section = String::from_utf8_lossy(reloc.section);
+    message("btfleet: there is no such record; these there are:");
+    for reloc in near.iter().take(RECORDS_NEAR).filter_map(|it| object.relocs().get(*it)) {
         let program = program_name(object, reloc).unwrap_or_else(|| "no program".into());
-        text.push_str(&format!(
-            "\n  --section '{section}' --insn {}  ({program}: {})",
-            reloc.insn_off,
-            object.path(reloc)
-        ));
+        message(&format!("  {}  ({program}: {})", options(reloc), object.path(reloc)));
     }
-    if near.len() > 40 {
-        text.push_str(&format!("\n  … and {} more", near.len() - 40));
+    if near.len() > RECORDS_NEAR {
+        message(&format!("  … and {} more", near.len() - RECORDS_NEAR));
     }
-    Failure::Usage(text)
+    Ok(Exit::Usage)
+}
+
+/// What has to be typed for one record.
+fn options(reloc: &Reloc<'_>) -> String {
+    format!("--section {} --insn {}", quoted(&String::from_utf8_lossy(reloc.section)), reloc.insn_off)
 }
 
 fn is_problem(outcome: &Outcome) -> bool {
@@ -269,32 +278,33 @@ fn text(
         if full.len() < selected.len() {
             let alike = problems.len().saturating_sub(full.len());
             let fine = selected.len() - problems.len().max(full.len());
-            let mut rest = String::new();
+            let mut rest = Vec::new();
             if alike > 0 {
-                rest.push_str(&format!(
-                    "\n{} more of the same: --verbose shows them.",
-                    plural(alike, "record")
-                ));
+                rest.push(format!("{} of the same: --verbose shows them.", plural(alike, "more record")));
             }
             match fine {
                 0 => {}
-                1 => rest.push_str("\nThe other record resolves."),
-                fine => rest.push_str(&format!("\nThe other {fine} records resolve.")),
+                1 => rest.push("The other record resolves.".to_owned()),
+                fine => rest.push(format!("The other {fine} records resolve.")),
             }
-            out.line(&paint(DIM, &rest))?;
+            for line in rest {
+                out.line("")?;
+                out.prose(&paint(DIM, &line), 0)?;
+            }
         }
         return Ok(());
     }
     let what = args.program.as_ref().map_or(subject.object_name, String::as_str);
-    out.line(&format!("{} on {}", paint(HEAD, what), subject.kernel_name))?;
+    out.prose(&format!("{} on {}", paint(HEAD, what), subject.kernel_name), 2)?;
     if selected.is_empty() {
         return out.line("It has no CO-RE records.");
     }
     if problems.is_empty() {
-        out.line(&format!("{} {} resolve.", paint(GOOD, "All"), plural(selected.len(), "record")))?;
+        out.prose(&format!("{} {} resolve.", paint(GOOD, "All"), plural(selected.len(), "record")), 0)?;
         return Ok(());
     }
-    out.line(&format!("{} of {} do not resolve:", problems.len(), plural(selected.len(), "record")))?;
+    let records = plural(selected.len(), "record");
+    out.prose(&format!("{} of {records} do not resolve:", problems.len()), 0)?;
     for records in groups.iter().take(RECORDS_SHOWN) {
         let Some(&number) = records.first() else { continue };
         let (Some(reloc), Some(explanation)) = (
@@ -303,28 +313,24 @@ fn text(
         ) else {
             continue;
         };
-        let section = String::from_utf8_lossy(reloc.section);
         out.line("")?;
-        out.line(&format!(
-            "{} {}{}",
-            code_of(&explanation.outcome),
-            paint(HEAD, &subject.object.path(reloc)),
-            source(subject.object, reloc)
-        ))?;
+        let (code, path) = (code_of(&explanation.outcome), paint(HEAD, &subject.object.path(reloc)));
+        out.prose(&format!("{code} {path}{}", source(subject.object, reloc)), 4)?;
         if let Some(first) = explanation.candidates.first() {
-            out.line(&format!("    {}", candidate_line(subject.object, first)))?;
+            out.prose(&format!("    {}", candidate_line(subject.object, first)), 6)?;
         }
         if let Some(nearest) = explanation.nearest.first() {
-            out.line(&format!("    nearest: {nearest}"))?;
+            out.prose(&format!("    nearest: {nearest}"), 6)?;
         }
         let alike = match records.len() {
             1 => String::new(),
             count => format!(", and {} more of the same", plural(count - 1, "record")),
         };
-        out.line(&paint(DIM, &format!("    more: --section '{section}' --insn {}{alike}", reloc.insn_off)))?;
+        out.line(&paint(DIM, &format!("    more: {}{alike}", options(reloc))))?;
     }
     if groups.len() > RECORDS_SHOWN {
-        out.line(&format!("\n… and {} more; --verbose explains all", groups.len() - RECORDS_SHOWN))?;
+        out.line("")?;
+        out.prose(&format!("… and {} more; --verbose explains all", groups.len() - RECORDS_SHOWN), 0)?;
     }
     Ok(())
 }
@@ -339,7 +345,7 @@ fn programs(out: &mut Output, subject: &Subject<'_>, verdicts: &[ProgramVerdict]
             Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => BAD,
         };
         let name = String::from_utf8_lossy(program.name);
-        out.line(&format!("{} {name}", paint(style, &format!("{:<11}", verdict.verdict.name()))))?;
+        out.prose(&format!("{} {name}", paint(style, &format!("{:<11}", verdict.verdict.name()))), 4)?;
     }
     if verdicts.len() > RECORDS_SHOWN {
         out.line(&format!("… and {} more", plural(verdicts.len() - RECORDS_SHOWN, "program")))?;
@@ -350,13 +356,10 @@ fn programs(out: &mut Output, subject: &Subject<'_>, verdicts: &[ProgramVerdict]
         for finding in needs {
             let style = if finding.verdict >= Verdict::FailAttach { BAD } else { WARN };
             let about = finding.subject.as_deref().unwrap_or_default();
-            out.line(&format!(
-                "{} {} in {}",
-                paint(style, finding.code),
-                paint(HEAD, about),
-                String::from_utf8_lossy(program.name)
-            ))?;
-            out.line(&format!("    {}", finding.message))?;
+            let program = String::from_utf8_lossy(program.name);
+            let (code, about) = (paint(style, finding.code), paint(HEAD, about));
+            out.prose(&format!("{code} {about} in {program}"), 4)?;
+            out.prose(&format!("    {}", finding.message), 4)?;
         }
     }
     if verdicts.is_empty() { Ok(()) } else { out.line("") }
@@ -395,6 +398,16 @@ fn routes(subject: &Subject<'_>, number: usize) -> Vec<(String, Route)> {
     found
 }
 
+/// A heading, and what is said under it.
+fn headed(out: &mut Output, heading: &str, text: &str) -> Result<(), Failure> {
+    out.prose(&format!("{}  {text}", paint(HEAD, &format!("{heading:<7}"))), HEADING)
+}
+
+/// Lines behind a heading that stands further up.
+fn below(out: &mut Output, text: &str) -> Result<(), Failure> {
+    out.prose(&format!("{:HEADING$}{text}", ""), HEADING + 2)
+}
+
 /// Whether the verifier gets to a poisoned instruction, and by what branches.
 fn reached(out: &mut Output, subject: &Subject<'_>, number: usize, verbose: bool) -> Result<(), Failure> {
     for (program, route) in routes(subject, number) {
@@ -403,12 +416,19 @@ fn reached(out: &mut Output, subject: &Subject<'_>, number: usize, verbose: bool
             Some(false) => (GOOD, "no: the verifier never gets to the poisoned instruction"),
             None => (WARN, "open: it depends on what is not known"),
         };
-        out.line(&format!("{}  in {program}: {}", paint(HEAD, "reached"), paint(style, answer)))?;
+        let head = paint(HEAD, "reached");
+        out.prose(&format!("{head}  in {program}: {}", paint(style, answer)), HEADING)?;
         let is_dead = route.is_reached == Some(false);
         // Of a path, what decides it stands near its end.
         let skipped = if verbose || is_dead { 0 } else { route.stops.len().saturating_sub(STOPS_SHOWN) };
         if skipped > 0 {
-            out.line(&format!("         … {} before", plural(skipped, "branch")))?;
+            below(
+                out,
+                &format!(
+                    "… {} before",
+                    if skipped == 1 { "1 branch".into() } else { format!("{skipped} branches") }
+                ),
+            )?;
         }
         for Stop { place, text, is_decided, because } in route.stops.iter().skip(skipped) {
             let how = match (is_dead, is_decided) {
@@ -418,10 +438,10 @@ fn reached(out: &mut Output, subject: &Subject<'_>, number: usize, verbose: bool
             };
             let because =
                 if because.is_empty() { String::new() } else { format!(": {}", because.join(", ")) };
-            out.line(&format!("         {place} `{text}` {how}{because}"))?;
+            below(out, &format!("{place} `{text}` {how}{because}"))?;
         }
         for assumed in &route.assumed {
-            out.line(&format!("         given that {assumed}"))?;
+            below(out, &format!("given that {assumed}"))?;
         }
     }
     Ok(())
@@ -438,10 +458,10 @@ fn told_history(
     let shown = if verbose { lines.len() } else { SERIES_SHOWN };
     for (nth, line) in lines.iter().take(shown).enumerate() {
         let head = if nth == 0 { paint(HEAD, "history") } else { "       ".into() };
-        out.line(&format!("{head}  {line}"))?;
+        out.prose(&format!("{head}  {line}"), HEADING + 2)?;
     }
     if lines.len() > shown {
-        out.line(&format!("         … and {} more; --verbose shows all", lines.len() - shown))?;
+        below(out, &format!("… and {} more; --verbose shows all", lines.len() - shown))?;
     }
     Ok(())
 }
@@ -500,59 +520,57 @@ fn one(out: &mut Output, subject: &Subject<'_>, number: usize, verbose: bool) ->
     };
     let program = program_name(object, reloc).unwrap_or_else(|| "no program".into());
     let section = String::from_utf8_lossy(reloc.section);
-    out.line(&format!("{} in {program} ({section}+{})", paint(HEAD, &object.path(reloc)), reloc.insn_off))?;
+    let place = format!("({section}+{})", reloc.insn_off);
+    out.prose(&format!("{} in {program} {place}", paint(HEAD, &object.path(reloc))), 2)?;
     if let Some(line) = object.source_line(reloc) {
         let text = String::from_utf8_lossy(line.text);
-        out.line(&format!("{}:{}: {}", String::from_utf8_lossy(line.file), line.line, text.trim()))?;
+        let text = format!("{}:{}: {}", String::from_utf8_lossy(line.file), line.line, text.trim());
+        out.line(&cut(&text, width()))?;
     }
     let loader = match subject.loader {
         Loader::Libbpf => String::new(),
         other => format!(", loaded by {other}"),
     };
-    out.line(&format!(
-        "on {}{loader}: {}{}",
-        subject.kernel_name,
-        code_of(&it.outcome),
-        reason(&it.outcome)
-    ))?;
+    let (code, why) = (code_of(&it.outcome), reason(&it.outcome));
+    out.prose(&format!("on {}{loader}: {code}{why}", subject.kernel_name), 2)?;
     out.line("")?;
-    out.line(&it.meaning)?;
+    out.prose(&it.meaning, 0)?;
     for step in &it.advice {
-        out.line(&format!("  → {step}"))?;
+        out.prose(&format!("  → {step}"), 4)?;
     }
     out.line("")?;
 
-    out.line(&format!("{}  {}: {}", paint(HEAD, "wanted "), kind_in_words(reloc), side_line(&it.local)))?;
+    headed(out, "wanted", &format!("{}: {}", kind_in_words(reloc), side_line(&it.local)))?;
     if let (Some(side), true) = (&it.target, it.candidates.iter().any(is_match)) {
-        out.line(&format!("{}  {}", paint(HEAD, "kernel "), side_line(side)))?;
+        headed(out, "kernel", &side_line(side))?;
     }
     if it.candidates.is_empty() && matches!(it.outcome, Outcome::Decided(_)) && reloc.question.is_ok() {
         let none = "has no type of that name and kind";
         if !matches!(&it.outcome, Outcome::Decided(decision) if decision.new == Some(decision.orig)) {
-            out.line(&format!("{}  {none}", paint(HEAD, "kernel ")))?;
+            headed(out, "kernel", none)?;
         }
     }
     let shown = if verbose { it.candidates.len() } else { CANDIDATES_SHOWN };
     for candidate in it.candidates.iter().take(shown) {
-        out.line(&format!("{}  {}", paint(HEAD, "looked "), candidate_line(object, candidate)))?;
+        headed(out, "looked", &candidate_line(object, candidate))?;
     }
     if it.candidates.len() > shown {
-        out.line(&format!("         … and {} more", it.candidates.len() - shown))?;
+        below(out, &format!("… and {} more", it.candidates.len() - shown))?;
     }
     if !it.nearest.is_empty() {
-        out.line(&format!("{}  {}", paint(HEAD, "nearest"), it.nearest.join(", ")))?;
+        headed(out, "nearest", &it.nearest.join(", "))?;
     }
     if let Some(validate) = &it.validate {
-        out.line(&format!("{}  {validate}", paint(HEAD, "checked")))?;
+        headed(out, "checked", validate)?;
     }
     let after = it.insn_after.as_ref().map(|after| format!("  →  {after}")).unwrap_or_default();
-    out.line(&format!("{}  {}{after}", paint(HEAD, "insn   "), it.insn_before))?;
+    headed(out, "insn", &format!("{}{after}", it.insn_before))?;
     if matches!(&it.outcome, Outcome::Decided(decision) if decision.poisoned) {
         reached(out, subject, number, verbose)?;
     }
     told_history(out, subject, number, verbose)?;
     for quirk in &it.quirks {
-        out.line(&format!("{}  {quirk}", paint(HEAD, "note   ")))?;
+        headed(out, "note", quirk)?;
     }
     layouts(out, &it)?;
     if !it.log.is_empty() {
@@ -561,7 +579,8 @@ fn one(out: &mut Output, subject: &Subject<'_>, number: usize, verbose: bool) ->
             Outcome::Fatal(_) => "libbpf logs",
             _ => "libbpf logs, if the verifier reaches it",
         };
-        out.line(&paint(HEAD, heading))?;
+        out.prose(&paint(HEAD, heading), 0)?;
+        // Whole, as they are searched for.
         for line in &it.log {
             out.line(&format!("  {line}"))?;
         }
@@ -650,28 +669,27 @@ fn layouts(out: &mut Output, explanation: &Explanation) -> Result<(), Failure> {
         return Ok(());
     }
     out.line("")?;
-    let pad = |text: &str| {
-        let width = text.chars().count();
-        format!("{text}{}", " ".repeat(LAYOUT_WIDTH.saturating_sub(width).max(1)))
-    };
-    out.line(&format!("{}{}", paint(HEAD, &pad("  in the program")), paint(HEAD, "in the kernel")))?;
+    let heads = ["in the program", "in the kernel"];
+    let side = width().saturating_sub(4) / 2;
+    if side < LAYOUT_MIN {
+        for (head, lines) in heads.into_iter().zip([&local, &target]).filter(|it| !it.1.is_empty()) {
+            out.line(&paint(HEAD, head))?;
+            lines.iter().try_for_each(|it| out.line(&format!("  {}", cut(it, width() - 2))))?;
+        }
+        return Ok(());
+    }
+    let side = side.min(LAYOUT_MAX);
+    let [left, right] = heads.map(|it| paint(HEAD, it));
+    out.line(&format!("  {}  {right}", padded(&left, side)))?;
     for row in 0..local.len().max(target.len()) {
-        let left = local.get(row).map_or("", String::as_str);
-        let right = target.get(row).map_or("", String::as_str);
-        out.line(format!("  {}{right}", pad(left)).trim_end())?;
+        let [left, right] = [&local, &target].map(|it| cut(it.get(row).map_or("", String::as_str), side));
+        out.line(format!("  {}  {right}", padded(&left, side)).trim_end())?;
     }
     Ok(())
 }
 
 fn layout_lines(layout: &Layout) -> Vec<String> {
-    let cut = |text: String| {
-        if text.chars().count() < LAYOUT_WIDTH {
-            text
-        } else {
-            text.chars().take(LAYOUT_WIDTH - 2).chain(['…']).collect()
-        }
-    };
-    let mut lines = vec![cut(format!("{} {{", layout.title))];
+    let mut lines = vec![format!("{} {{", layout.title)];
     if layout.before > 0 {
         lines.push(format!("        … {}", plural(layout.before, "member")));
     }
@@ -682,7 +700,7 @@ fn layout_lines(layout: &Layout) -> Vec<String> {
             0 => (row.bit_offset / 8).to_string(),
             bit => format!("{}:{bit}", row.bit_offset / 8),
         };
-        lines.push(cut(format!("{mark} {offset:>5}  {}{bits}", row.declaration)));
+        lines.push(format!("{mark} {offset:>5}  {}{bits}", row.declaration));
     }
     if layout.after > 0 {
         lines.push(format!("        … {}", plural(layout.after, "member")));

@@ -14,8 +14,9 @@ use btfleet_engine::pack::BtfOrigin;
 use serde::Serialize;
 
 use crate::args::{Format, InspectArgs};
-use crate::output::{BAD, Exit, Failure, HEAD, Output, paint, plural};
+use crate::output::{BAD, Exit, Failure, HEAD, Output, Progress, paint, plural};
 use crate::rows::{byte_order_name, push_line};
+use crate::text::safe;
 use crate::{inputs, intake};
 
 /// Kernels, objects and modules that are listed before it says how many more there are.
@@ -91,8 +92,10 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         paths.extend(found);
     }
     let mut out = Output::new();
+    let progress = Progress::of(paths.len(), "files");
     for path in &paths {
         let row = inspect(path);
+        progress.step();
         complete &= row.kind != "error";
         match args.format {
             Format::Table => show(&mut out, &row)?,
@@ -103,6 +106,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
             }
         }
     }
+    drop(progress);
     if args.format == Format::Jsonl {
         let mut line = Vec::new();
         push_line(&mut line, &EndRow { v: 1, t: "end", complete, files: paths.len() });
@@ -203,7 +207,7 @@ fn members(archive: btfleet_engine::ingest::Archive) -> (usize, usize) {
 /// Adds the objects and the kernels that inputs have.
 fn add(row: &mut FileRow, batch: &Batch, intake: &Intake, objects: &[ObjectInput], kernels: Vec<PathBuf>) {
     let kernels = inputs::kernel_inputs(kernels);
-    let files = Files::read(batch, intake, objects, &kernels, Vec::new());
+    let files = Files::read(batch, intake, objects, &kernels, Vec::new(), || {});
     let inputs = files.parse(batch);
     row.objects.extend(object_entries(&inputs));
     row.kernels.extend(kernel_entries(&inputs));
@@ -251,18 +255,12 @@ fn kernel_entries<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = KernelEntr
     })
 }
 
-/// A name on one line, whatever is in it.
-fn safe(name: &str) -> String {
-    name.chars()
-        .flat_map(|it| if it.is_control() { it.escape_default().collect() } else { vec![it] })
-        .collect()
-}
-
 fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
-    let what = if row.kind == "error" { paint(BAD, &safe(&row.what)) } else { safe(&row.what) };
+    let what = if row.kind == "error" { paint(BAD, &safe(&row.what)) } else { safe(&row.what).into_owned() };
     let size = fs::metadata(&row.path).ok().filter(|it| it.is_file()).map(|it| it.len());
     let size = size.and_then(|it| usize::try_from(it).ok()).map(|it| format!(", {}", plural(it, "byte")));
-    out.line(&format!("{}: {what}{}", paint(HEAD, &safe(&row.path)), size.unwrap_or_default()))?;
+    let size = size.unwrap_or_default();
+    out.prose(&format!("{}: {what}{size}", paint(HEAD, &safe(&row.path))), 2)?;
     let inside = |name: &str| match name.strip_prefix(&row.path) {
         Some("") => String::new(),
         Some(inside) => format!("{}  ", safe(inside.trim_start_matches("!/"))),
@@ -272,20 +270,17 @@ fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
         let btf =
             it.types.map_or("no BTF".into(), |count| format!("BTF with {}", plural(count as usize, "type")));
         let is = if it.skeleton { "light skeleton" } else { "object" };
-        out.line(&format!(
-            "  {is} {}{}, {}, {}-endian, {btf}",
-            inside(&it.name),
-            plural(it.programs, "program"),
-            plural(it.records, "record"),
-            it.byte_order,
-        ))?;
+        let programs = plural(it.programs, "program");
+        let (records, order) = (plural(it.records, "record"), it.byte_order);
+        let facts = format!("{programs}, {records}, {order}-endian, {btf}");
+        out.prose(&format!("  {is} {}{facts}", inside(&it.name)), 4)?;
     }
     more(out, row.objects.len(), "object")?;
     for it in row.kernels.iter().take(SHOWN) {
         let mut facts: Vec<String> = [&it.release, &it.distribution, &it.architecture, &it.flavour]
             .into_iter()
             .filter(|it| !it.is_empty())
-            .map(|it| safe(it))
+            .map(|it| safe(it).into_owned())
             .collect();
         facts.extend(it.types.map(|count| plural(count as usize, "type")));
         facts.push(format!("{}-endian, {}-byte pointers, BTF {}", it.byte_order, it.pointer_size, it.btf));
@@ -295,15 +290,15 @@ fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
         if it.configuration {
             facts.push("with its configuration".into());
         }
-        out.line(&format!("  kernel {}{}", inside(&it.name), facts.join(", ")))?;
+        out.prose(&format!("  kernel {}{}", inside(&it.name), facts.join(", ")), 4)?;
     }
     more(out, row.kernels.len(), "kernel")?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for defect in &row.defects {
-        *counts.entry(safe(defect)).or_default() += 1;
+        *counts.entry(safe(defect).into_owned()).or_default() += 1;
     }
     for defect in counts.keys().take(SHOWN) {
-        out.line(&format!("  {}", paint(BAD, defect)))?;
+        out.prose(&format!("  {}", paint(BAD, defect)), 4)?;
     }
     more(out, counts.len(), "defect")
 }
@@ -311,6 +306,8 @@ fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
 fn more(out: &mut Output, count: usize, what: &str) -> Result<(), Failure> {
     match count.saturating_sub(SHOWN) {
         0 => Ok(()),
-        more => out.line(&format!("  and {}; --format jsonl has all", plural(more, &format!("more {what}")))),
+        more => {
+            out.prose(&format!("  and {}; --format jsonl has all", plural(more, &format!("more {what}"))), 4)
+        }
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::args::{Format, InputArgs, LiveArgs, ModulesArg};
 use crate::load;
 use crate::loader::release_in_name;
-use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural};
+use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, push_prose};
 use crate::rows::{EndRow, InputRow, push_line, text};
 
 /// One program.
@@ -100,14 +100,17 @@ pub(crate) fn run(args: &LiveArgs) -> Result<Exit, Failure> {
         rows += judged.as_ref().map_or(1, Vec::len);
         let bytes = match (&judged, args.format) {
             (Ok(judged), Format::Jsonl) => json_rows(object, name, judged),
-            (Ok(judged), Format::Table) => table(object, name, judged).into_bytes(),
+            (Ok(judged), Format::Table) => table(object, name, judged),
             (Err(why), Format::Jsonl) => {
                 let mut line = Vec::new();
                 push_line(&mut line, &RefusedRow { v: 1, t: "refused", object: name, message: why });
                 line
             }
             (Err(why), Format::Table) => {
-                format!("{}\n  {}\n", paint(HEAD, name), paint(WARN, why)).into_bytes()
+                let mut lines = Vec::new();
+                push_prose(&mut lines, &paint(HEAD, name), 2);
+                push_prose(&mut lines, &format!("  {}", paint(WARN, why)), 4);
+                lines
             }
         };
         counts.add(&judged);
@@ -196,8 +199,9 @@ fn json_rows(object: &Object<'_>, name: &str, judged: &[Judged]) -> Vec<u8> {
     out
 }
 
-fn table(object: &Object<'_>, name: &str, judged: &[Judged]) -> String {
-    let mut out = format!("{}\n", paint(HEAD, name));
+fn table(object: &Object<'_>, name: &str, judged: &[Judged]) -> Vec<u8> {
+    let mut out = Vec::new();
+    push_prose(&mut out, &paint(HEAD, name), 2);
     for it in judged {
         let Some(program) = object.programs().get(it.program) else { continue };
         let (style, word) = match (it.findings.is_empty(), it.compared) {
@@ -207,14 +211,14 @@ fn table(object: &Object<'_>, name: &str, judged: &[Judged]) -> String {
             (true, Compared::Nothing) => (DIM, "not compared"),
         };
         let records = plural(it.records, "record");
-        out += &format!("  {:<32} {records:>12}  {}", text(program.name), paint(style, word));
+        let mut line = format!("  {:<32} {records:>12}  {}", text(program.name), paint(style, word));
         if let Some(why) = &it.why {
-            out += &paint(DIM, &format!("  ({why})"));
+            line += &paint(DIM, &format!("  ({why})"));
         }
-        out += "\n";
+        push_prose(&mut out, &line, 6);
         for finding in &it.findings {
             let path = place(object, finding).map(|(_, path)| format!(" {path}:")).unwrap_or_default();
-            out += &format!("    {}{path} {}\n", paint(BAD, finding.code), finding.message);
+            push_prose(&mut out, &format!("    {}{path} {}", paint(BAD, finding.code), finding.message), 6);
         }
     }
     out

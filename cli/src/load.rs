@@ -9,7 +9,7 @@ use btfleet_engine::ingest::{InputError, ObjectInput};
 
 use crate::args::InputArgs;
 use crate::filter::Filter;
-use crate::output::{Failure, message};
+use crate::output::{Failure, Progress, message, plural};
 use crate::{inputs, intake};
 
 /// What was typed, found but not read.
@@ -51,11 +51,13 @@ impl Found {
     /// If there is no object, and nothing says why.
     pub(crate) fn read(self, batch: &Batch, kernels: &[KernelInput]) -> Result<Files, Failure> {
         let is_silent = self.errors.is_empty();
-        let files = Files::read(batch, intake::get(), &self.objects, kernels, self.errors);
+        let progress = Progress::of(self.objects.len() + kernels.len(), "inputs read");
+        let step = || progress.step();
+        let files = Files::read(batch, intake::get(), &self.objects, kernels, self.errors, step);
+        drop(progress);
         let skipped = self.skipped + files.skipped();
         if skipped > 0 {
-            let files = if skipped == 1 { "file" } else { "files" };
-            message(&format!("{skipped} other {files} skipped"));
+            message(&format!("{} skipped", plural(skipped, "other file")));
         }
         if files.has_no_objects() && self.objects_wanted && is_silent {
             return Err(Failure::Usage("no BPF object was found there".into()));
@@ -72,7 +74,9 @@ pub(crate) fn parse<'a>(
     batch: &Batch,
     filter: Option<&Filter>,
 ) -> Result<ManuallyDrop<Inputs<'a>>, Failure> {
+    let progress = Progress::on("taking BTF apart");
     let mut inputs = files.parse(batch);
+    drop(progress);
     for defect in inputs.all_defects() {
         message(&format!("btfleet: {defect}"));
     }

@@ -12,6 +12,7 @@ mod copies;
 mod core_relos;
 mod diff;
 mod docs;
+mod examples;
 mod explain;
 mod filter;
 mod inputs;
@@ -40,6 +41,7 @@ mod relocate;
 mod resolve;
 mod rows;
 mod rules;
+mod text;
 mod verify_manifest;
 mod world;
 

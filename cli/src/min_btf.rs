@@ -22,7 +22,7 @@ use crate::args::MinBtfArgs;
 use crate::load::{self, Inputs};
 use crate::loader::loaders;
 use crate::manifest::InputEntry;
-use crate::output::{BAD, DIM, Exit, Failure, Output, message, paint, plural};
+use crate::output::{BAD, DIM, Exit, Failure, Output, Progress, message, paint, plural};
 use crate::rows::hex;
 use crate::{intake, outtree};
 
@@ -96,7 +96,13 @@ pub(crate) fn run(args: &MinBtfArgs) -> Result<Exit, Failure> {
     let inputs = load::parse(&files, &batch, None)?;
     let asked = Asked { objects: &inputs.distinct, with_symbols: args.with_symbols, known: Mutex::default() };
     // Kernels are not held together: memory that was used by one is there for the next, and they may be many.
-    let reduced = batch.map(&sources, |input| reduced(&batch, input, args, &asked));
+    let progress = Progress::of(sources.len(), "inputs");
+    let reduced = batch.map(&sources, |input| {
+        let reduced = reduced(&batch, input, args, &asked);
+        progress.step();
+        reduced
+    });
+    drop(progress);
     let reduced: Vec<Reduced> = reduced.into_iter().collect::<Result<_, _>>()?;
     if args.inputs.filter.is_some() && reduced.iter().all(|it| it.kernels.is_empty() && it.defects.is_empty())
     {
@@ -168,7 +174,7 @@ fn reduced(
     asked: &Asked<'_>,
 ) -> Result<Reduced, Failure> {
     let kernels = std::slice::from_ref(input);
-    let files = Files::read(&Batch::SEQUENTIAL, intake::get(), &[], kernels, Vec::new());
+    let files = Files::read(&Batch::SEQUENTIAL, intake::get(), &[], kernels, Vec::new(), || {});
     let mut inputs = files.parse(&Batch::SEQUENTIAL);
     if let Some(filter) = &args.inputs.filter {
         inputs.retain_kernels(|name, facts| filter.holds(name, facts));

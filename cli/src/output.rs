@@ -3,11 +3,15 @@
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use btfleet_engine::embed::DamagedPack;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use crate::text;
 
 /// How a run ended; the numbers are the contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,79 +76,175 @@ impl From<io::Error> for Failure {
 }
 
 /// Stdout, buffered; colours are dropped where they are not wanted.
-pub(crate) struct Output(BufWriter<anstream::AutoStream<io::Stdout>>);
+pub(crate) struct Output {
+    to: BufWriter<anstream::AutoStream<io::Stdout>>,
+    is_terminal: bool,
+}
 
 impl Output {
     pub(crate) fn new() -> Self {
-        Self(BufWriter::with_capacity(1 << 16, anstream::AutoStream::auto(io::stdout())))
+        Self::over(anstream::AutoStream::auto(io::stdout()))
     }
 
     /// Stdout for bytes that are no text: none are dropped.
     pub(crate) fn binary() -> Self {
-        Self(BufWriter::with_capacity(1 << 16, anstream::AutoStream::always_ansi(io::stdout())))
+        Self::over(anstream::AutoStream::always_ansi(io::stdout()))
     }
 
+    fn over(stream: anstream::AutoStream<io::Stdout>) -> Self {
+        Self { to: BufWriter::with_capacity(1 << 16, stream), is_terminal: io::stdout().is_terminal() }
+    }
+
+    /// Bytes as they are: what machines read, or lines that are [`tamed`] already.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        Ok(self.0.write_all(bytes)?)
+        self.end_progress();
+        Ok(self.to.write_all(bytes)?)
     }
 
+    /// One line, whatever is in it.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.0, "{}", tamed(line))?)
+        self.end_progress();
+        Ok(writeln!(self.to, "{}", tamed(line))?)
+    }
+
+    /// Lines that fit the terminal; all but the first begin with `indent` columns of space.
+    pub(crate) fn prose(&mut self, text: &str, indent: usize) -> Result<(), Failure> {
+        let mut lines = Vec::new();
+        push_prose(&mut lines, text, indent);
+        self.write(&lines)
     }
 
     /// For those who write by themselves.
     pub(crate) fn as_write(&mut self) -> &mut impl Write {
-        &mut self.0
+        &mut self.to
     }
 
     /// Hands over what there is so far, for a run that takes minutes.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        Ok(self.0.flush()?)
+        Ok(self.to.flush()?)
     }
 
     /// Hands everything over; errors of delayed writes show up here.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
-        Ok(self.0.flush()?)
+        Ok(self.to.flush()?)
+    }
+
+    /// What is printed on a terminal shows by itself how far it is.
+    fn end_progress(&self) {
+        if self.is_terminal
+            && let Some(bar) = bar().take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Appends what [`Output::prose`] writes, where another thread writes it.
+pub(crate) fn push_prose(out: &mut Vec<u8>, text: &str, indent: usize) {
+    for line in text::hanging(&tamed(text), indent, width()) {
+        out.extend(line.bytes());
+        out.push(b'\n');
     }
 }
 
 /// One line to stderr. If stderr is closed there is nobody to tell.
 pub(crate) fn message(line: &str) {
-    let _ = writeln!(anstream::stderr(), "{}", tamed(line));
-}
-
-/// A progress bar over `len` objects, on a terminal only.
-pub(crate) fn progress(len: usize) -> ProgressBar {
-    progress_of(len, "objects")
-}
-
-/// A progress bar over `len` steps, on a terminal only.
-pub(crate) fn progress_of(len: usize, steps: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::hidden());
-    if io::stderr().is_terminal() && len > 64 {
-        if let Ok(style) = ProgressStyle::with_template(&format!(
-            "{{bar:40}} {{pos}}/{{len}} {steps}, {{per_sec}}, {{eta}} left"
-        )) {
-            bar.set_style(style);
-        }
-        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
-        bar.enable_steady_tick(Duration::from_millis(200));
+    let write = || {
+        let _ = writeln!(anstream::stderr(), "{}", tamed(line));
+    };
+    match &*bar() {
+        Some(bar) => bar.suspend(write),
+        None => write(),
     }
-    bar
 }
 
-/// What something that takes long is doing, on a terminal only.
-pub(crate) fn spinner(what: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    if io::stderr().is_terminal() {
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
-            bar.set_style(style);
-        }
-        bar.set_message(what.to_owned());
-        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
-        bar.enable_steady_tick(Duration::from_millis(200));
+/// The progress that may be on the terminal: one at a time.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+fn bar() -> std::sync::MutexGuard<'static, Option<ProgressBar>> {
+    BAR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How far something is, on a terminal only, and only in a run that takes longer than [`Progress::DELAY`]. It goes when
+/// this is dropped.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    /// Its end wakes the thread that waits.
+    watched: Option<Sender<()>>,
+}
+
+impl Progress {
+    /// A run that is over by then shows nothing, and neither does what is over soon in one that takes longer.
+    const DELAY: Duration = Duration::from_secs(1);
+    const SOON: Duration = Duration::from_millis(300);
+    /// Columns of the bar itself, and those of a terminal that has space for it.
+    const BAR: usize = 30;
+    const WIDE: usize = 80;
+
+    /// Of `len` `steps`: with their rate, and the time that is left.
+    pub(crate) fn of(len: usize, steps: &str) -> Self {
+        let template = format!("{{pos}}/{{len}} {steps}, {{rate}}, {{eta}} left");
+        let bar = match columns(&io::stderr()).unwrap_or(0) >= Self::WIDE {
+            true => format!("{{bar:{}}} ", Self::BAR),
+            false => String::new(),
+        };
+        Self::new(Some(len as u64), format!("{bar}{template}"))
     }
-    bar
+
+    /// Of something whose steps are not counted.
+    pub(crate) fn on(what: &str) -> Self {
+        Self::new(None, format!("{{spinner}} {what}, {{elapsed}}"))
+    }
+
+    fn new(len: Option<u64>, template: String) -> Self {
+        let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::hidden());
+        let mut current = self::bar();
+        if !io::stderr().is_terminal() || current.is_some() {
+            return Self { bar, watched: None };
+        }
+        *current = Some(bar.clone());
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        let delay = Self::DELAY.saturating_sub(FIRST.get_or_init(Instant::now).elapsed()).max(Self::SOON);
+        let (watched, end) = mpsc::channel();
+        let waiting = bar.clone();
+        std::thread::spawn(move || {
+            if end.recv_timeout(delay) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            // Nobody ends it while it is locked.
+            let _current = self::bar();
+            if !waiting.is_finished() {
+                if let Ok(style) = ProgressStyle::with_template(&template) {
+                    waiting.set_style(style.with_key("rate", show_rate));
+                }
+                waiting.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
+                waiting.enable_steady_tick(Duration::from_millis(200));
+            }
+        });
+        Self { bar, watched: Some(watched) }
+    }
+
+    /// One more step is done.
+    pub(crate) fn step(&self) {
+        self.bar.inc(1);
+    }
+}
+
+/// Steps in a second, as exactly as it says something.
+fn show_rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    let rate = state.per_sec();
+    // A rate that cannot be shown is none.
+    let _ = write!(out, "{rate:.digits$}/s", digits = usize::from(rate < 10.0));
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.watched.is_some() {
+            let mut current = bar();
+            self.bar.finish_and_clear();
+            *current = None;
+        }
+    }
 }
 
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -163,26 +263,40 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// Characters of a line: as wide as the terminal, or what fits most of them.
+/// Columns of a line: as wide as the terminal; elsewhere as `COLUMNS` says, or what fits most of them.
 pub(crate) fn width() -> usize {
     const ELSEWHERE: usize = 110;
-    let of_terminal = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
-    of_terminal.unwrap_or(ELSEWHERE).clamp(20, 240)
+    let given = || std::env::var("COLUMNS").ok()?.parse().ok();
+    columns(&io::stdout()).or_else(given).unwrap_or(ELSEWHERE).clamp(20, 240)
 }
 
-/// `word` as a shell takes it for one word.
+fn columns(terminal: &impl std::os::fd::AsFd) -> Option<usize> {
+    terminal_size::terminal_size_of(terminal).map(|(width, _)| usize::from(width.0))
+}
+
+/// `word` as a shell takes it for one word, on one line: what does more than stand there is spelled as POSIX of 2024 and
+/// shells before it do.
 pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |it: char| it.is_ascii_alphanumeric() || "_-+=:,./@%".contains(it);
+    if word.contains(text::is_unsafe) {
+        let shown = word.chars().map(|it| match it {
+            '\'' | '\\' => format!("\\{it}"),
+            it if it.is_ascii() && text::is_unsafe(it) => format!("\\x{:02x}", u32::from(it)),
+            it if text::is_unsafe(it) => format!("\\u{:04x}", u32::from(it)),
+            it => it.to_string(),
+        });
+        return format!("$'{}'", shown.collect::<String>());
+    }
     match !word.is_empty() && word.chars().all(is_plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 
-/// A line without what would make a terminal do something: control characters are shown by their numbers, but for the
-/// colours of this module.
-fn tamed(line: &str) -> Cow<'_, str> {
-    if !line.contains(|it: char| it.is_control()) {
+/// A line without what would make a terminal do something: control characters, and those that turn text around, are shown
+/// by their numbers, but for the colours of this module.
+pub(crate) fn tamed(line: &str) -> Cow<'_, str> {
+    if !line.contains(text::is_unsafe) {
         return Cow::Borrowed(line);
     }
     let colours =
@@ -193,11 +307,9 @@ fn tamed(line: &str) -> Cow<'_, str> {
         let colour = colours.iter().flatten().find(|it| !it.is_empty() && rest.starts_with(it.as_str()));
         let len = colour.map_or(next.len_utf8(), String::len);
         let (taken, after) = rest.split_at(len);
-        match next {
-            // Lines of help and of tables that are printed at once.
-            '\n' | '\t' => out.push(next),
-            _ if colour.is_none() && next.is_control() => out.extend(next.escape_default()),
-            _ => out.push_str(taken),
+        match colour {
+            Some(_) => out.push_str(taken),
+            None => text::push_shown(&mut out, next),
         }
         rest = after;
     }
@@ -211,10 +323,12 @@ mod tests {
     /// Check that names cannot steer a terminal, and that colours stay.
     #[test]
     fn control_characters_are_shown() {
-        let line = format!("{} \u{1b}[2J\u{7}\u{9b}1m {}", paint(BAD, "x\u{1b}[8my"), "é");
+        let line = format!("{} \u{1b}[2J\u{7}\u{9b}1m\n\u{202e} {}", paint(BAD, "x\u{1b}[8my"), "é");
         let tame = tamed(&line);
-        assert_eq!(tame, format!("{} \\u{{1b}}[2J\\u{{7}}\\u{{9b}}1m é", paint(BAD, "x\\u{1b}[8my")));
+        let want = format!("{} \\u{{1b}}[2J\\u{{7}}\\u{{9b}}1m\\n\\u{{202e}} é", paint(BAD, "x\\u{1b}[8my"));
+        assert_eq!(tame, want);
         assert_eq!(quoted("a b'c"), "'a b'\\''c'");
         assert_eq!(quoted("6.12+deb13/x.btf"), "6.12+deb13/x.btf");
+        assert_eq!(quoted("a\n'\u{202e}b"), "$'a\\x0a\\'\\u202eb'");
     }
 }

@@ -1,5 +1,6 @@
 //! `btfleet pack`: fleet packs built and looked into.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use btfleet_engine::batch::Batch;
@@ -12,8 +13,9 @@ use btfleet_engine::pack::{
 use serde::Serialize;
 
 use crate::args::{Format, PackAddArgs, PackCommand};
-use crate::output::{Exit, Failure, HEAD, Output, message, paint, plural, progress_of};
+use crate::output::{DIM, Exit, Failure, HEAD, Output, Progress, message, paint, plural, width};
 use crate::rows::{hex, push_line};
+use crate::text::{columns, cut_start, padded, safe, short_names, widths, wrapped};
 use crate::{inputs, intake};
 
 /// Kernels that are in memory at once, for each thread.
@@ -49,7 +51,8 @@ fn on_wait(path: &Path) {
 
 fn summary(what: &str, written: Written) -> Result<Exit, Failure> {
     let mut out = Output::new();
-    out.line(&format!("{what}; {} written, the pack has {}", size(written.written), size(written.len)))?;
+    let (written, len) = (size(written.written), size(written.len));
+    out.prose(&format!("{what}; {written} written, the pack has {len}"), 0)?;
     out.finish()?;
     Ok(Exit::Fine)
 }
@@ -129,14 +132,14 @@ fn add_all(
     builder: &mut Builder<'_>,
     counts: &mut Counts,
 ) -> Result<(), Stopped> {
-    let bar = progress_of(sources.len(), "inputs");
+    let progress = Progress::of(sources.len(), "inputs");
     let read = |number: usize| -> Vec<Result<ParsedFiles, InputError>> {
         let files = sources.get(number).and_then(|it| it.read_files(intake::get())).unwrap_or_default();
         files.into_iter().map(|it| it.and_then(ParsedFiles::parse)).collect()
     };
     let mut stopped = None;
     batch.for_each_few(KERNELS_PER_THREAD * batch.threads(), sources.len(), read, |_, kernels| {
-        bar.inc(1);
+        progress.step();
         if let (Some(name), true) = (&args.name, kernels.len() > 1) {
             message(&format!("btfleet: {name}: --name is for one kernel, there are {}", kernels.len()));
             counts.failed += kernels.len();
@@ -158,7 +161,7 @@ fn add_all(
         }
         true
     });
-    bar.finish_and_clear();
+    drop(progress);
     stopped.map_or(Ok(()), Err)
 }
 
@@ -222,7 +225,7 @@ fn verify(path: &Path) -> Result<Exit, Failure> {
     let pack = file.view().map_err(failed(path))?;
     pack::verify(&pack).map_err(failed(path))?;
     let mut out = Output::new();
-    out.line(&format!("{} in {}: all is well", kernels_of(&pack), size(pack.len())))?;
+    out.prose(&format!("{} in {}: all is well", kernels_of(&pack), size(pack.len())), 0)?;
     out.finish()?;
     Ok(Exit::Fine)
 }
@@ -331,19 +334,54 @@ fn row<'a>(kernel: &'a KernelEntry<'a>) -> KernelRow<'a> {
     }
 }
 
+/// Columns of the list, after the first one, in the order in which they give way to names where a line is too short; and
+/// where names have the releases in them.
+const GIVES_WAY: [usize; 7] = [7, 6, 5, 2, 4, 3, 1];
+const GIVES_WAY_NAMED: [usize; 7] = [7, 1, 6, 5, 2, 4, 3];
+/// Columns of which numbers stand on the right.
+const NUMBERS: std::ops::RangeInclusive<usize> = 5..=7;
+/// Least space for names.
+const NAME_MIN: usize = 24;
+
 fn table(
     out: &mut Output,
     pack: &Pack<'_>,
     kernels: &[KernelEntry<'_>],
     end: &PackEndRow,
 ) -> Result<(), Failure> {
+    let percent = end.pack_bytes.saturating_mul(1000).checked_div(end.raw_bytes).unwrap_or(0);
+    for line in wrapped(&kernels_of(pack), width()) {
+        out.line(&paint(HEAD, &line))?;
+    }
+    let sizes = format!(
+        "{} types, {} of them distinct; {} of BTF in {} ({}.{} %), {}",
+        end.types,
+        end.distinct_types,
+        size(end.raw_bytes),
+        size(end.pack_bytes),
+        percent / 10,
+        percent % 10,
+        plural(end.segments, "segment"),
+    );
+    out.prose(&sizes, 0)?;
+    if kernels.is_empty() {
+        return Ok(());
+    }
+    for fact in [|it: &Facts| it.distribution.clone(), |it: &Facts| it.architecture.clone()] {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        kernels.iter().for_each(|it| *counts.entry(fact(&it.facts)).or_default() += 1);
+        let unknown = counts.remove("").map(|count| format!("not known {count}"));
+        let known = counts.iter().map(|(name, count)| format!("{} {count}", safe(name)));
+        out.prose(&known.chain(unknown).collect::<Vec<_>>().join(", "), 2)?;
+    }
+    out.line("")?;
     let head = ["name", "release", "distribution", "arch", "flavour", "modules", "types", "raw"];
-    let mut lines = vec![head.map(str::to_owned)];
+    let mut rows = vec![head.map(str::to_owned)];
     for kernel in kernels {
         let facts = &kernel.facts;
-        let known = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-        lines.push([
-            kernel.names.join(" = "),
+        let known = |text: &str| if text.is_empty() { "-".to_owned() } else { safe(text).into_owned() };
+        rows.push([
+            safe(&kernel.names.join(" = ")).into_owned(),
             known(&facts.release),
             known(&facts.distribution),
             known(&facts.architecture),
@@ -353,30 +391,60 @@ fn table(
             size(kernel.raw_len),
         ]);
     }
-    let mut widths = [0; 8];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
+    let total = |widths: &[usize; 8]| widths.iter().filter(|it| **it > 0).map(|it| it + 2).sum::<usize>() - 2;
+    let mut fitting = widths(&rows);
+    let mut shortened = None;
+    if total(&fitting) > width() {
+        // The directory that all names have in common is said once.
+        let firsts: Vec<&str> = kernels.iter().filter_map(|it| it.names.first().copied()).collect();
+        let short = short_names(&firsts);
+        shortened =
+            firsts.first().zip(short.first()).map(|(long, short)| long.len().saturating_sub(short.len()));
+        shortened = shortened.filter(|it| *it > 0);
+        for ((row, kernel), short) in rows.iter_mut().skip(1).zip(kernels).zip(short) {
+            let others = kernel.names.iter().skip(1).map(|it| format!(" = {}", safe(it)));
+            if let Some(name) = row.first_mut() {
+                *name = short + &others.collect::<String>();
+            }
+        }
+        fitting = widths(&rows);
+    }
+    let names_need = |widths: &[usize; 8]| widths.first().copied().unwrap_or(0).min(NAME_MIN);
+    let is_named =
+        |it: &KernelEntry<'_>| it.names.iter().any(|name| name.contains(it.facts.release.as_str()));
+    for column in if kernels.iter().all(is_named) { GIVES_WAY_NAMED } else { GIVES_WAY } {
+        let mut least = fitting;
+        least[0] = names_need(&fitting);
+        if total(&least) <= width() {
+            break;
+        }
+        if let Some(it) = fitting.get_mut(column) {
+            *it = 0;
         }
     }
-    for (number, line) in lines.iter().enumerate() {
-        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
-            0..5 => format!("{cell:width$}"),
-            _ => format!("{cell:>width$}"),
-        });
-        let text = cells.collect::<Vec<_>>().join("  ");
-        out.line(&if number == 0 { paint(HEAD, &text) } else { text })?;
+    let others: usize = fitting.iter().skip(1).filter(|it| **it > 0).map(|it| it + 2).sum();
+    let name_width = fitting.first().copied().unwrap_or(0).min(width().saturating_sub(others));
+    for (number, row) in rows.iter().enumerate() {
+        let mut text = String::new();
+        for (column, (cell, &width)) in row.iter().zip(&fitting).enumerate().filter(|it| *it.1.1 > 0) {
+            match column {
+                0 => text += &padded(&cut_start(cell, name_width), name_width),
+                it if NUMBERS.contains(&it) => {
+                    text += &format!("  {:space$}{cell}", "", space = width - columns(cell));
+                }
+                _ => text += &format!("  {}", padded(cell, width)),
+            }
+        }
+        let text = text.trim_end();
+        out.line(&if number == 0 { paint(HEAD, text) } else { text.to_owned() })?;
     }
-    let percent = end.pack_bytes.saturating_mul(1000).checked_div(end.raw_bytes).unwrap_or(0);
-    out.line(&format!(
-        "{}: {} types, {} of them distinct; {} of BTF in {} ({}.{} %), {}",
-        kernels_of(pack),
-        end.types,
-        end.distinct_types,
-        size(end.raw_bytes),
-        size(end.pack_bytes),
-        percent / 10,
-        percent % 10,
-        plural(end.segments, "segment"),
-    ))
+    let left_out = head.iter().zip(fitting).filter(|it| it.1 == 0).map(|it| *it.0).collect::<Vec<_>>();
+    if !left_out.is_empty() {
+        out.prose(&paint(DIM, &format!("left out for space: {}", left_out.join(", "))), 0)?;
+    }
+    let directory = shortened.zip(kernels.first().and_then(|it| it.names.first()));
+    if let Some(directory) = directory.and_then(|(len, name)| name.get(..len)) {
+        out.prose(&paint(DIM, &format!("names begin with {}", safe(directory))), 0)?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use btfleet_engine::dialect::Release;
 use btfleet_engine::ingest::{Dwarf, EncodeBtf, Encoded};
 
 use crate::cache::{self, Key};
-use crate::output::{message, spinner};
+use crate::output::message;
 
 /// A kernel of a distribution takes a minute or two.
 const TIME_MAX: Duration = Duration::from_secs(30 * 60);
@@ -148,10 +148,7 @@ fn run(program: &Path, flags: &[String], dwarf: &Dwarf<'_>) -> Result<Vec<u8>, S
         .map_err(io)?;
     let name = dwarf.path.display();
     let what = format!("{name}: pahole makes its BTF of the debugging information");
-    if !io::stderr().is_terminal() {
-        message(&what);
-    }
-    let bar = spinner(&what);
+    message(&what);
     let start = Instant::now();
     let status = loop {
         match child.try_wait().map_err(io)? {
@@ -164,7 +161,6 @@ fn run(program: &Path, flags: &[String], dwarf: &Dwarf<'_>) -> Result<Vec<u8>, S
             None => std::thread::sleep(POLL),
         }
     };
-    bar.finish_and_clear();
     let made = fs::read(&btf).unwrap_or_default();
     if status.success() && !made.is_empty() {
         return Ok(made);

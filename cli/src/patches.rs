@@ -14,7 +14,7 @@ use crate::copies::Shared;
 use crate::load::{self, Inputs};
 use crate::loader::LoaderArg;
 use crate::manifest::ModulesEntry;
-use crate::output::{Exit, Failure, Output, progress};
+use crate::output::{Exit, Failure, Output, Progress};
 use crate::resolve::{input_row, object_defects};
 use crate::rows::{EndRow, PairRow, byte_order_name, hex, push_line};
 
@@ -77,13 +77,13 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
         rows += input_row(&mut out, defect)?;
     }
     let shared = Shared::new(&inputs);
-    let bar = progress(inputs.objects.len());
+    let progress = Progress::of(inputs.objects.len(), "objects");
     let mut failure = None;
     batch.for_each(
         inputs.objects.len(),
         |object| object_rows(&inputs, (&run, &shared), object, optional),
         |object, found| {
-            bar.inc(1);
+            progress.step();
             rows += found.count;
             complete &= found.judged;
             let defects = object_defects(&mut out, Format::Jsonl, &inputs, &mut before, object);
@@ -95,7 +95,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
             failure.is_none()
         },
     );
-    bar.finish_and_clear();
+    drop(progress);
     if let Some(failure) = failure {
         return Err(failure);
     }

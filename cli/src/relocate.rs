@@ -16,7 +16,7 @@ use crate::manifest::{
     FileEntry, InputEntry, Manifest, ModulesEntry, ObjectEntry, ObstacleEntry, OutputEntry, ProgramEntry,
 };
 use crate::outdir::{INSNS, OBJECT, OutDir, output_name};
-use crate::output::{BAD, DIM, Exit, Failure, HEAD, Output, WARN, paint, plural, progress};
+use crate::output::{BAD, DIM, Exit, Failure, HEAD, Output, Progress, WARN, paint, plural};
 use crate::payloads::{ClassPayloads, STATEMENT, Statement, payloads};
 use crate::resolve::object_defects;
 use crate::rows::{EndRow, InputRow, OutputRow, PairRow, hex, push_line};
@@ -145,7 +145,7 @@ impl<'a, 'data> Results<'a, 'data> {
         };
         let optional = if options.respect_autoload { Optional::Leave } else { Optional::Relocate };
         let shared = Shared::new(inputs);
-        let bar = progress(inputs.objects.len());
+        let progress = Progress::of(inputs.objects.len(), "objects");
         let mut failure = None;
         batch.for_each(
             inputs.objects.len(),
@@ -154,12 +154,12 @@ impl<'a, 'data> Results<'a, 'data> {
                 shared.of(distinct, || plan(run, distinct, optional))
             },
             |object, planned| {
-                bar.inc(1);
+                progress.step();
                 failure = results.add(run, object, &planned).err();
                 failure.is_none()
             },
         );
-        bar.finish_and_clear();
+        drop(progress);
         if let Some(failure) = failure {
             return Err(failure);
         }

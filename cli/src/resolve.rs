@@ -12,9 +12,17 @@ use crate::args::{Format, ResolveArgs, ResolveFormat};
 use crate::copies::Shared;
 use crate::load::{self, Inputs};
 use crate::loader::{loaders, note_skeletons};
-use crate::output::{BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, paint, plural, progress};
+use crate::output::{
+    BAD, DIM, Exit, Failure, GOOD, HEAD, Output, Progress, WARN, paint, plural, push_prose, width,
+};
 use crate::patches;
 use crate::rows::{AccessRow, EndRow, InputRow, PairRow, RelocRow, push_line};
+use crate::text::{padded, safe, widths};
+
+/// Widest columns of places and paths, and the least for what becomes of a record.
+const PLACE_MAX: usize = 48;
+const PATH_MAX: usize = 64;
+const RESULT_MIN: usize = 24;
 
 /// One object's rows, formatted where they were computed.
 struct Rows {
@@ -47,13 +55,13 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
     let run =
         Run::validating(&batch, &inputs.distinct, &inputs.kernels, loaders.by_kernel(), modules, validate);
     let shared = Shared::new(&inputs);
-    let bar = progress(inputs.objects.len());
+    let progress = Progress::of(inputs.objects.len(), "objects");
     let mut before = 0;
     batch.for_each(
         inputs.objects.len(),
         |object| object_rows(args, format, &inputs, &loaders, (&run, &shared), object),
         |object, found| {
-            bar.inc(1);
+            progress.step();
             rows += found.count;
             complete &= found.judged;
             let written = object_defects(&mut out, format, &inputs, &mut before, object).and_then(|count| {
@@ -68,7 +76,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
         return Err(failure);
     }
     inputs.check_packs()?;
-    bar.finish_and_clear();
+    drop(progress);
     rows += object_defects(&mut out, format, &inputs, &mut before, inputs.objects.len())?;
     let (objects, kernels) = (inputs.objects.len(), inputs.kernels.len());
     match format {
@@ -80,7 +88,7 @@ pub(crate) fn run(args: &ResolveArgs) -> Result<Exit, Failure> {
         Format::Table => {
             let parts = [(rows, "record"), (objects, "object"), (kernels, "kernel")];
             let [records, objects, kernels] = parts.map(|(count, noun)| plural(count, noun));
-            out.line(&format!("{records}: {objects} on {kernels}"))?;
+            out.prose(&format!("{records}: {objects} on {kernels}"), 0)?;
         }
     }
     out.finish()?;
@@ -151,7 +159,8 @@ fn object_rows<'a>(
                 }
                 Format::Table => {
                     let heading = format!("{object_name} on {kernel_name}");
-                    push_text(&mut rows.text, &format!("{}\n  {why}\n", paint(HEAD, &heading)));
+                    push_prose(&mut rows.text, &paint(HEAD, &heading), 2);
+                    push_prose(&mut rows.text, &format!("  {why}"), 4);
                 }
             }
             continue;
@@ -175,30 +184,24 @@ fn object_rows<'a>(
             Format::Table if outcomes.is_empty() => {}
             Format::Table => {
                 let heading = format!("{object_name} on {kernel_name}");
-                push_text(&mut rows.text, &format!("{}\n", paint(HEAD, &heading)));
+                push_prose(&mut rows.text, &paint(HEAD, &heading), 2);
                 let module_name = |module| run.module_name(kernel, module);
-                push_text(
-                    &mut rows.text,
-                    &table(loaders.of(kernel), object, &outcomes, &module_name, &drifts),
-                );
+                table(&mut rows.text, loaders.of(kernel), object, &outcomes, &module_name, &drifts);
             }
         }
     }
     rows
 }
 
-fn push_text(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// One line a record, columns as wide as this pair needs them.
+/// One line a record, columns as wide as this pair needs them; several where they do not fit.
 fn table<'a>(
+    out: &mut Vec<u8>,
     loader: Loader,
     object: &Object<'_>,
     outcomes: &[&Outcome],
     module_name: &impl Fn(u32) -> &'a str,
     drifts: &impl Fn(usize) -> Vec<Drift>,
-) -> String {
+) {
     let lines: Vec<[String; 4]> = object
         .relocs()
         .iter()
@@ -212,16 +215,22 @@ fn table<'a>(
             for drift in drifts(record) {
                 result.push_str(&format!("  {}: {}", paint(WARN, drift.rule.name()), drift.message));
             }
-            [place, kind, object.path(reloc), result]
+            [safe(&place).into_owned(), kind, safe(&object.path(reloc)).into_owned(), result]
         })
         .collect();
-    let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let (place_width, kind_width, path_width) = (width(0).min(48), width(1), width(2).min(64));
-    lines.iter().fold(String::new(), |text, [place, kind, path, result]| {
-        format!("{text}  {place:place_width$}  {kind:kind_width$}  {path:path_width$}  {result}\n")
-    })
+    let [place_width, kind_width, path_width, _] = widths(&lines);
+    let (place_width, path_width) = (place_width.min(PLACE_MAX), path_width.min(PATH_MAX));
+    let indent = place_width + kind_width + path_width + 8;
+    for [place, kind, path, result] in &lines {
+        if indent + RESULT_MIN <= width() {
+            let head = [(place, place_width), (kind, kind_width), (path, path_width)];
+            let head = head.map(|(cell, width)| padded(cell, width)).join("  ");
+            push_prose(out, &format!("  {head}  {result}"), indent);
+        } else {
+            push_prose(out, &format!("  {place}  {kind}"), 4);
+            push_prose(out, &format!("    {path}  {result}"), 6);
+        }
+    }
 }
 
 fn describe<'a>(loader: Loader, outcome: &Outcome, module_name: &impl Fn(u32) -> &'a str) -> String {

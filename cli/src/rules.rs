@@ -127,9 +127,9 @@ fn one(out: &mut Output, rules: &[&Rule]) -> Result<(), Failure> {
         if nth > 0 {
             out.line("")?;
         }
-        out.line(&format!("{}  {}", paint(HEAD, rule.code), paint(DIM, rule.group.heading())))?;
+        out.prose(&format!("{}  {}", paint(HEAD, rule.code), paint(DIM, rule.group.heading())), 4)?;
         for (head, text) in [("means ", rule.means), ("load  ", rule.load), ("advice", rule.advice)] {
-            out.line(&format!("  {head}  {text}"))?;
+            out.prose(&format!("  {head}  {text}"), 10)?;
         }
     }
     Ok(())
@@ -139,11 +139,11 @@ fn one(out: &mut Output, rules: &[&Rule]) -> Result<(), Failure> {
 fn list(out: &mut Output, rules: &[&Rule]) -> Result<(), Failure> {
     let width = rules.iter().map(|it| it.code.len()).max().unwrap_or(0);
     for group in Group::ALL {
-        out.line(&paint(HEAD, group.heading()))?;
+        out.prose(&paint(HEAD, group.heading()), 0)?;
         for rule in rules.iter().filter(|it| it.group == group) {
-            out.line(&format!("  {:width$}  {}", rule.code, rule.means))?;
+            out.prose(&format!("  {:width$}  {}", rule.code, rule.means), width + 4)?;
         }
         out.line("")?;
     }
-    out.line(&paint(DIM, "'btfleet rules CODE' says what one does to the load, and what to do about it."))
+    out.prose(&paint(DIM, "'btfleet rules CODE' says what one does to the load, and what to do about it."), 0)
 }

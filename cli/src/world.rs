@@ -17,11 +17,11 @@ use crate::output::Failure;
 pub(crate) struct WorldArgs {
     /// The configuration of all these kernels, as /proc/config.gz has it when unpacked. Without it, a file beside each
     /// kernel named like it with '.config', or 'config' beside a 'vmlinux'.
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "What loaders do", long, value_name = "FILE")]
     kconfig: Option<PathBuf>,
     /// The value that the loader sets for a variable in .rodata, or that it is unknown. Without it, the value in the
     /// object.
-    #[arg(long, value_name = "NAME=VALUE|unknown")]
+    #[arg(help_heading = "What loaders do", long, value_name = "NAME=VALUE|unknown")]
     rodata: Vec<Constant>,
 }
 

@@ -85,7 +85,7 @@ fn wrong(page: &Page) -> Vec<String> {
             .env("PATH", &path)
             .env("LC_ALL", "C")
             .current_dir(dir.path());
-        let out = shell.env_remove("NO_COLOR").output().unwrap();
+        let out = shell.env_remove("NO_COLOR").env_remove("COLUMNS").output().unwrap();
         let text = String::from_utf8(out.stdout).unwrap();
         // 1 is a finding; what else there may be, a page shows.
         if !matches!(out.status.code(), Some(0 | 1)) {

@@ -163,6 +163,8 @@ fn what_is_conditional_is_a_finding_if_asked_for() {
 fn explain_names_the_guard() {
     let out = Command::new(env!("CARGO_BIN_EXE_btfleet"))
         .arg("explain")
+        // Wide enough for what is looked for.
+        .env("COLUMNS", "240")
         .arg(root().join("tests/effects/objects/effects.bpf.o"))
         .args(["--program", "guarded", "--kernel"])
         .arg(root().join("workloads/samples/kernels").join(NEW))

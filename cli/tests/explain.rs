@@ -13,6 +13,8 @@ const NEW: &str = "7.3.4+deb13-cloud-amd64.btf.zst";
 fn explain(object: &str, kernel: &str, args: &[&str]) -> Output {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/samples");
     Command::new(env!("CARGO_BIN_EXE_btfleet"))
+        // Wide enough for what is looked for: paths of samples are long.
+        .env("COLUMNS", "240")
         .arg("explain")
         .arg(samples.join("objects").join(object))
         .arg("--kernel")
@@ -100,7 +102,7 @@ fn several_failures_get_an_overview() {
         "unguarded_read.bpf.o",
         NEW,
         &[],
-        &["6 of 10 records do not resolve", "more: --section 'fentry/vfs_read' --insn 8"],
+        &["6 of 10 records do not resolve", "more: --section fentry/vfs_read --insn 8"],
     );
     assert!(text.lines().count() <= 45, "more than a screen:\n{text}");
 }
@@ -127,7 +129,7 @@ fn a_record_that_does_not_exist_lists_those_that_do() {
     assert_eq!(out.status.code(), Some(2));
     let text = String::from_utf8(out.stderr).unwrap();
     assert!(text.contains("there is no such record; these there are:"), "{text}");
-    assert!(text.contains("--section 'fentry/vfs_read' --insn 8"), "{text}");
+    assert!(text.contains("--section fentry/vfs_read --insn 8"), "{text}");
     let none = explain("xdp_count.bpf.o", NEW, &[]);
     assert_eq!(none.status.code(), Some(2));
     assert!(String::from_utf8(none.stderr).unwrap().contains("has no CO-RE records"));

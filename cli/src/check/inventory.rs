@@ -254,23 +254,23 @@ impl Weighed<'_> {
 
     /// Says it for people.
     pub(super) fn print(&self, out: &mut Output, inputs: &Inputs<'_>) -> Result<(), Failure> {
-        out.line(&paint(HEAD, &self.sentence()))?;
+        out.prose(&paint(HEAD, &self.sentence()), 2)?;
         for Group { verdict, hosts, kernels } in self.groups(inputs) {
             let (hosts, count) = (hosts_in_words(hosts), plural(kernels.len(), "kernel"));
             match verdict {
                 Some(verdict) => {
                     let style = if verdict >= Verdict::FailAttach { BAD } else { WARN };
-                    out.line(&format!("  {} {hosts}, {count}:", paint(style, verdict.name())))?;
+                    out.prose(&format!("  {} {hosts}, {count}:", paint(style, verdict.name())), 4)?;
                 }
                 None => {
                     let word = paint(WARN, "not known");
                     let are = if kernels.len() == 1 { "is" } else { "are" };
-                    out.line(&format!("  {word} {hosts}, {count} that {are} not here:"))?;
+                    out.prose(&format!("  {word} {hosts}, {count} that {are} not here:"), 4)?;
                 }
             }
             for (release, hosts, why) in kernels.iter().take(SHOWN) {
                 let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-                out.line(&format!("    {release}  {}{why}", hosts_in_words(*hosts)))?;
+                out.prose(&format!("    {release}  {}{why}", hosts_in_words(*hosts)), 8)?;
             }
             if kernels.len() > SHOWN {
                 out.line(&format!("    … and {}", plural(kernels.len() - SHOWN, "more kernel")))?;

@@ -27,7 +27,7 @@ use crate::compare;
 use crate::copies::Shared;
 use crate::load;
 use crate::loader::{loaders, note_skeletons};
-use crate::output::{Exit, Failure, Output, message, progress};
+use crate::output::{Exit, Failure, Output, Progress, message};
 use crate::project::Project;
 use crate::rows::hex;
 use crate::world::world;
@@ -75,11 +75,13 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let mut out = Output::new();
     let mut failure = None;
     let (modules, validate) = (args.inputs.modules.into(), args.validating.into());
+    let progress = Progress::on("comparing kernels");
     let run =
         Run::validating(&batch, &inputs.distinct, &inputs.kernels, loaders.by_kernel(), modules, validate);
     let survey = loaders.is_libbpf().then(|| Survey::new(&batch, &inputs.distinct, &inputs.kernels, modules));
+    drop(progress);
     let shared = Shared::new(&inputs);
-    let bar = progress(inputs.objects.len());
+    let progress = Progress::of(inputs.objects.len(), "objects");
     let summaries = batch.for_each_with(
         inputs.objects.len(),
         Summary::default,
@@ -100,7 +102,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             (reports.object(object, verdicts), rows)
         },
         |object, (pieces, rows)| {
-            bar.inc(1);
+            progress.step();
             let changes = baseline.as_mut().map_or(Ok(Vec::new()), |it| it.take_lines(&rows));
             let written = changes
                 .and_then(|it| if args.format == CheckFormat::Jsonl { out.write(&it) } else { Ok(()) });
@@ -112,7 +114,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         return Err(failure);
     }
     inputs.check_packs()?;
-    bar.finish_and_clear();
+    drop(progress);
     let summary = summaries.into_iter().reduce(Summary::merged).unwrap_or_default();
     let complete = inputs.complete() && summary.pairs_not_judged.is_empty();
     let layouts = || report::classes(&batch, &run, &inputs.distinct).joint;

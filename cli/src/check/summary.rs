@@ -6,6 +6,7 @@ use btfleet_engine::embed::Loaders;
 use btfleet_engine::object::{Object, SourceLine};
 use btfleet_engine::report::{Effect, Finding, Roles, Verdict, Verdicts};
 
+use crate::args::{CheckArgs, Sort};
 use crate::load::Inputs;
 use crate::project::what_about;
 
@@ -68,6 +69,17 @@ pub(super) struct Place<'a> {
 }
 
 impl Places<'_> {
+    /// How many programs have it.
+    pub(super) fn program_count(&self) -> usize {
+        let distinct = |it: &Place<'_>| it.programs.iter().collect::<BTreeSet<_>>().len();
+        self.objects.iter().map(distinct).sum()
+    }
+
+    /// On how many kernels it is.
+    pub(super) fn kernel_count(&self) -> usize {
+        self.on.iter().filter(|it| **it).count()
+    }
+
     fn merge(&mut self, other: Self) {
         let is_first = |one: &(usize, String), other: &(usize, String)| one.0 < other.0;
         if let Some(message) = other.message
@@ -101,6 +113,21 @@ pub(super) struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
+    /// Causes that are to be shown, in the order that was asked for: the same in all reports. Of equals, the worst comes
+    /// first, then what is on most programs and kernels.
+    pub(super) fn causes(&self, args: &CheckArgs) -> Vec<(&Cause, &Places<'a>)> {
+        let is_shown = |cause: &Cause| args.only.is_none_or(|it| it.takes(cause.verdict.0));
+        let mut causes: Vec<_> = self.causes.iter().filter(|it| is_shown(it.0)).collect();
+        causes.sort_by_key(|(cause, places)| (cause.verdict, std::cmp::Reverse(places.count)));
+        match args.sort {
+            Sort::Worst => {}
+            Sort::Name => causes.sort_by_key(|(cause, _)| (cause.path.as_str(), cause.code)),
+            Sort::Kernels => causes.sort_by_key(|(_, places)| std::cmp::Reverse(places.kernel_count())),
+            Sort::Programs => causes.sort_by_key(|(_, places)| std::cmp::Reverse(places.program_count())),
+        }
+        causes
+    }
+
     pub(super) fn add_accepted(&mut self, verdicts: &Verdicts, accepted: &[(usize, usize)]) {
         for &(entry, class) in accepted {
             let is_of_class = |it: &&Option<u32>| it.is_some_and(|it| it as usize == class);

@@ -8,10 +8,11 @@ use btfleet_engine::report::Verdict;
 use super::inventory::Weighed;
 use super::spread::{Column, Spread};
 use super::summary::{Cause, Cell, Place, Places, Summary};
-use crate::args::CheckArgs;
+use crate::args::{CheckArgs, Sort};
 use crate::copies;
 use crate::load::Inputs;
 use crate::output::{BAD, DIM, Failure, GOOD, HEAD, Output, WARN, paint, plural, quoted, width};
+use crate::text::{columns, cut_start, padded, safe, short_names, some_of, wrapped};
 
 /// Causes, rows and names that a summary lists before it says how many more there are.
 const CAUSES_SHOWN: usize = 10;
@@ -66,18 +67,16 @@ fn print_counts(
         Some((first, last)) if first != last => format!(", {first} to {last}"),
         _ => String::new(),
     };
-    out.line(&paint(
-        HEAD,
-        &format!(
-            "{} with {} on {}{releases}",
-            plural(inputs.objects.len(), "object"),
-            plural(
-                (0..inputs.objects.len()).filter_map(|it| inputs.object(it)).map(entries).sum(),
-                "program"
-            ),
-            plural(inputs.kernels.len(), "kernel"),
-        ),
-    ))?;
+    let programs = (0..inputs.objects.len()).filter_map(|it| inputs.object(it)).map(entries).sum();
+    let what = format!(
+        "{} with {} on {}{releases}",
+        plural(inputs.objects.len(), "object"),
+        plural(programs, "program"),
+        plural(inputs.kernels.len(), "kernel"),
+    );
+    for line in wrapped(&what, width()) {
+        out.line(&paint(HEAD, &line))?;
+    }
     let mut parts = Vec::new();
     for (verdict, count) in summary.counts.iter().rev() {
         parts.push(format!("{} {count}", paint(style(*verdict), verdict.name())));
@@ -88,9 +87,9 @@ fn print_counts(
     if parts.is_empty() {
         parts.push("nothing to judge".into());
     }
-    out.line(&parts.join(", "))?;
+    out.prose(&parts.join(", "), 0)?;
     if let Some(remark) = copies::remark(inputs) {
-        out.line(&remark)?;
+        out.prose(&remark, 0)?;
     }
     out.line("")
 }
@@ -103,7 +102,7 @@ fn style(verdict: Verdict) -> anstyle::Style {
     }
 }
 
-/// A line for each cause, the worst first; of equals, what hits most programs on most kernels.
+/// A line for each cause, in the order that was asked for.
 fn print_causes(
     out: &mut Output,
     summary: &Summary<'_>,
@@ -112,19 +111,14 @@ fn print_causes(
     spread: &Spread,
     args: &CheckArgs,
 ) -> Result<(), Failure> {
-    let is_shown = |cause: &Cause| args.only.is_none_or(|it| it.takes(cause.verdict.0));
-    let mut causes: Vec<_> = summary.causes.iter().filter(|it| is_shown(it.0)).collect();
-    causes.sort_by_key(|(cause, places)| (cause.verdict, std::cmp::Reverse(places.count)));
+    let causes = summary.causes(args);
     let shown = if args.details { causes.len() } else { CAUSES_SHOWN };
     for (cause, places) in causes.iter().take(shown) {
         print_cause(out, cause, places, weighed, inputs, spread, args.details)?;
     }
     if causes.len() > shown {
-        let causes = match causes.len() - shown {
-            1 => "1 more cause".to_owned(),
-            more => format!("{more} more causes"),
-        };
-        out.line(&format!("… and {causes}; --details has them"))?;
+        let more = plural(causes.len() - shown, "more cause");
+        out.prose(&format!("… and {more}; --details has them"), 0)?;
     }
     if causes.is_empty() { Ok(()) } else { out.line("") }
 }
@@ -148,18 +142,16 @@ fn print_cause(
     let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
     let optional = if places.in_default { "" } else { ", only in programs that need not load" };
     let on = spread.of_cause(places, inputs, weighed);
-    let programs: usize = places.objects.iter().map(|it| distinct(&it.programs)).sum();
-    let counts = format!("{}, {on}", plural(programs, "program"));
-    let plain = format!("{word} {} {}{kinds}{optional}", cause.code, cause.path);
-    let painted =
-        format!("{} {} {}{kinds}{optional}", paint(style, word), cause.code, paint(HEAD, &cause.path));
-    let (used, width) = (plain.chars().count(), width());
-    let space = width.min(COUNTS_AT + counts.len()).saturating_sub(used + counts.chars().count());
+    let counts = format!("{}, {on}", plural(places.program_count(), "program"));
+    let path = safe(&cause.path);
+    let about = format!("{} {} {}{kinds}{optional}", paint(style, word), cause.code, paint(HEAD, &path));
+    let (used, width) = (columns(&about), width());
+    let space = width.min(COUNTS_AT + counts.len()).saturating_sub(used + columns(&counts));
     if space >= 2 {
-        out.line(&format!("{painted}{:space$}{counts}", ""))?;
+        out.line(&format!("{about}{:space$}{counts}", ""))?;
     } else {
-        out.line(&painted)?;
-        out.line(&format!("    {counts}"))?;
+        out.prose(&about, 2)?;
+        out.prose(&format!("    {counts}"), 4)?;
     }
     if details {
         print_places(out, places, inputs, spread)?;
@@ -168,11 +160,6 @@ fn print_cause(
         Some(command) => out.line(&paint(DIM, &format!("    {command}"))),
         None => Ok(()),
     }
-}
-
-/// How many programs these are.
-pub(super) fn distinct(programs: &[usize]) -> usize {
-    programs.iter().collect::<BTreeSet<_>>().len()
 }
 
 /// The command that explains a cause, on the first kernel that it is on.
@@ -199,7 +186,7 @@ fn print_places(
     spread: &Spread,
 ) -> Result<(), Failure> {
     let object_names = short_names(&inputs.objects);
-    out.line(&format!("    {}", places.message.as_ref().map_or("", |(_, message)| message)))?;
+    out.prose(&format!("    {}", places.message.as_ref().map_or("", |(_, message)| message)), 4)?;
     let mut objects: Vec<&Place<'_>> = places.objects.iter().collect();
     objects.sort_by_key(|it| it.object);
     for place in objects.iter().take(OBJECTS_PER_CAUSE) {
@@ -212,16 +199,16 @@ fn print_places(
             |line: SourceLine<'_>| format!("  at {}:{}", String::from_utf8_lossy(line.file), line.line);
         let line = place.line.map(show).unwrap_or_default();
         let names: Vec<String> = names.into_iter().collect();
-        out.line(&format!("    {object_name}: {}{}", some_of(&names), paint(DIM, &line)))?;
+        out.prose(&format!("    {object_name}: {}{}", some_of(&names, NAMES_SHOWN), paint(DIM, &line)), 6)?;
     }
     if objects.len() > OBJECTS_PER_CAUSE {
-        out.line(&format!("    and {} more objects", objects.len() - OBJECTS_PER_CAUSE))?;
+        out.line(&format!("    and {}", plural(objects.len() - OBJECTS_PER_CAUSE, "more object")))?;
     }
     let on: Vec<String> = (0..inputs.kernels.len())
         .filter(|it| places.on.get(*it) == Some(&true))
         .map(|it| spread.release(it).to_owned())
         .collect();
-    out.line(&format!("    on {}", some_of(&on)))
+    out.prose(&format!("    on {}", some_of(&on, NAMES_SHOWN)), 6)
 }
 
 /// Programs that are not fine everywhere, or objects if those are too many: a column for each series of kernels, or counts
@@ -246,32 +233,41 @@ fn print_cells(
                 programs.get(*program).map(|it| String::from_utf8_lossy(it.name)).unwrap_or_default();
             let name =
                 if inputs.objects.len() == 1 { String::new() } else { format!("{} ", name_of(*object)) };
-            rows.push((format!("{name}{program}"), cells));
+            rows.push((format!("{name}{}", safe(&program)), cells));
         }
     } else {
         let objects = summary.cells.iter().filter(|it| takes(it.1));
         rows.extend(objects.map(|(object, cells)| (name_of(*object).to_owned(), cells.as_slice())));
     }
-    // The worst on most kernels first; what is judged nowhere says nothing.
+    // What is judged nowhere says nothing.
     rows.retain(|it| it.1.iter().any(|it| matches!(it, Cell::Verdict(_))));
+    // The worst on most kernels first.
     let badness = |cells: &[Cell]| {
         let worst = cells.iter().map(|it| it.rank()).max().unwrap_or(0);
         (worst, cells.iter().filter(|it| it.rank() == worst).count())
     };
     rows.sort_by_key(|it| std::cmp::Reverse(badness(it.1)));
+    let bad_on =
+        |cells: &[Cell]| cells.iter().filter(|it| it.rank() > Cell::Verdict(Verdict::Ok).rank()).count();
+    match args.sort {
+        // A row is one program: there is nothing to count.
+        Sort::Worst | Sort::Programs => {}
+        Sort::Name => rows.sort_by(|a, b| a.0.cmp(&b.0)),
+        Sort::Kernels => rows.sort_by_key(|it| std::cmp::Reverse(bad_on(it.1))),
+    }
     if rows.is_empty() {
         return Ok(());
     }
     let shown = if args.details { rows.len() } else { ROWS_SHOWN };
-    let columns = spread.columns();
-    let for_names = width().saturating_sub(columns.len() * CELL);
-    let longest = rows.iter().take(shown).map(|it| it.0.chars().count()).max().unwrap_or(0);
+    let series = spread.columns();
+    let for_names = width().saturating_sub(series.len() * CELL);
+    let longest = rows.iter().take(shown).map(|it| columns(&it.0)).max().unwrap_or(0);
     let name_width = longest.min(for_names);
-    let in_columns = for_names >= NAME_MIN.min(longest) && columns.len() > 1;
+    let in_columns = for_names >= NAME_MIN.min(longest) && series.len() > 1;
     if in_columns {
-        let heads = columns.iter().fold(String::new(), |text, it| format!("{text} {:<7}", it.label));
+        let heads = series.iter().fold(String::new(), |text, it| format!("{text} {:<7}", it.label));
         out.line(&paint(HEAD, format!("{:name_width$}{heads}", "").trim_end()))?;
-        let counts = columns.iter().fold(String::new(), |text, it| {
+        let counts = series.iter().fold(String::new(), |text, it| {
             let count = if it.kernels.len() > 1 { format!("×{}", it.kernels.len()) } else { String::new() };
             format!("{text} {count:<7}")
         });
@@ -279,32 +275,29 @@ fn print_cells(
             out.line(&paint(DIM, format!("{:name_width$}{counts}", "").trim_end()))?;
         }
     }
-    let name_width = if in_columns { name_width } else { longest.min(width() / 2) };
     for (name, cells) in rows.iter().take(shown) {
-        let cells = match in_columns {
-            true => (1..).zip(&columns).fold(String::new(), |text, (number, it)| {
-                let pad = if number == columns.len() { 0 } else { CELL - 1 };
+        if in_columns {
+            let cells = (1..).zip(&series).fold(String::new(), |text, (number, it)| {
+                let pad = if number == series.len() { 0 } else { CELL - 1 };
                 format!("{text} {}", show_cells(cells, it, pad))
-            }),
-            false => format!("  {}", count_cells(cells)),
-        };
-        out.line(format!("{:name_width$}{cells}", cut(name, name_width)).trim_end())?;
-    }
-    if rows.len() > shown {
-        out.line(&format!("… and {} more; --details has them", rows.len() - shown))?;
-    }
-    out.line("")
-}
-
-/// The end of a text, which says more of a path than its start.
-fn cut(text: &str, width: usize) -> String {
-    match text.chars().count() {
-        len if len <= width => text.to_owned(),
-        len => {
-            let end: String = text.chars().skip(len - width.saturating_sub(1)).collect();
-            format!("…{end}")
+            });
+            let name = padded(&cut_start(name, name_width), name_width);
+            out.line(format!("{name}{cells}").trim_end())?;
+        } else {
+            let (name_width, counts) = (longest.min(width() / 2), count_cells(cells));
+            let line = format!("{}  {counts}", padded(&cut_start(name, name_width), name_width));
+            if columns(&line) <= width() {
+                out.line(&line)?;
+            } else {
+                out.line(&cut_start(name, width()))?;
+                out.prose(&format!("    {counts}"), 4)?;
+            }
         }
     }
+    if rows.len() > shown {
+        out.prose(&format!("… and {} more; --details has them", rows.len() - shown), 0)?;
+    }
+    out.line("")
 }
 
 /// The worst over the kernels of a column, with how many of them have it if not all do.
@@ -327,30 +320,6 @@ fn show_cells(cells: &[Cell], column: &Column, pad: usize) -> String {
     paint(style, &format!("{text:<pad$}"))
 }
 
-/// Lines of at most `width` characters, split at spaces.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut().filter(|it| it.chars().count() + 1 + word.chars().count() <= width) {
-            Some(line) => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            None => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
-fn some_of(names: &[String]) -> String {
-    let shown = names.get(..NAMES_SHOWN).unwrap_or(names);
-    let mut text = shown.join(", ");
-    if names.len() > shown.len() {
-        text.push_str(&format!(" and {} more", names.len() - shown.len()));
-    }
-    text
-}
-
 /// Whether a cell counts for a column.
 type IsKind = fn(&Cell) -> bool;
 
@@ -370,18 +339,4 @@ fn count_cells(row: &[Cell]) -> String {
         .map(|(style, name, count)| format!("{} {count}", paint(*style, name)))
         .collect();
     parts.join(", ")
-}
-
-/// Names without the directories that all of them share.
-fn short_names<S: AsRef<str>>(names: &[S]) -> Vec<String> {
-    let directory = |name: &str| name.rfind('/').map_or(0, |it| it + 1);
-    let Some(first) = names.first().map(AsRef::as_ref) else { return Vec::new() };
-    let mut shared = first.get(..directory(first)).unwrap_or("");
-    for name in names.iter().map(AsRef::as_ref) {
-        while !name.starts_with(shared) {
-            let parent = shared.trim_end_matches('/');
-            shared = parent.get(..directory(parent)).unwrap_or("");
-        }
-    }
-    names.iter().map(|name| name.as_ref().strip_prefix(shared).unwrap_or_default().to_owned()).collect()
 }

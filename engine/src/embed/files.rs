@@ -117,17 +117,28 @@ impl KernelInput {
 }
 
 impl Files {
-    /// Reads files. `errors`: what could not be looked for.
+    /// Reads files. `errors`: what could not be looked for; `read_one` is called behind each input, by any thread.
     pub fn read(
         batch: &Batch,
         intake: &Intake,
         objects: &[ObjectInput],
         kernels: &[KernelInput],
         errors: Vec<InputError>,
+        read_one: impl Fn() + Sync,
     ) -> Self {
-        let kernels = batch.map(kernels, |it| KernelData::read(intake, it)).into_iter().flatten();
+        let read_kernels = |it| {
+            let found = KernelData::read(intake, it);
+            read_one();
+            found
+        };
+        let kernels = batch.map(kernels, read_kernels).into_iter().flatten();
         let mut this = Self { kernels: kernels.collect(), errors, ..Self::default() };
-        for found in batch.map(objects, |it| intake.objects(it)) {
+        let read_objects = |it| {
+            let found = intake.objects(it);
+            read_one();
+            found
+        };
+        for found in batch.map(objects, read_objects) {
             this.skipped += usize::from(found.is_empty());
             this.add_objects(found);
         }

@@ -9,6 +9,7 @@ use super::{Context, Ended, Piece, Report};
 use crate::check::inventory::Group;
 use crate::check::spread::Spread;
 use crate::check::summary::Cell;
+use crate::text::is_unsafe;
 
 /// Causes and rows that are listed.
 const CAUSES_SHOWN: usize = 50;
@@ -65,15 +66,13 @@ impl Markdown<'_> {
         if !ended.complete {
             writeln!(out, "⚠️ Not everything could be read and judged: see the job's log.\n")?;
         }
-        let shown = |verdict: Verdict| args.only.is_none_or(|only| only.takes(verdict));
-        let mut causes: Vec<_> = summary.causes.iter().filter(|it| shown(it.0.verdict.0)).collect();
-        causes.sort_by_key(|(cause, places)| (cause.verdict, std::cmp::Reverse(places.count)));
+        let causes = summary.causes(args);
         if !causes.is_empty() {
             writeln!(out, "| | cause | about | programs | kernels | why |\n|---|---|---|---:|---|---|")?;
         }
         for (cause, places) in causes.iter().take(CAUSES_SHOWN) {
             let on = spread.of_cause(places, inputs, ended.weighed);
-            let programs: usize = places.objects.iter().map(|it| it.programs.len()).sum();
+            let programs = places.program_count();
             let mark = match cause.verdict.0 {
                 Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => "❌ fails",
                 Verdict::OkDrift => "⚠️ drift",
@@ -133,7 +132,7 @@ fn text(text: &str) -> String {
                 out.push('\\');
                 out.push(it);
             }
-            it if it.is_control() => out.push(' '),
+            it if is_unsafe(it) => out.push('\u{fffd}'),
             it => out.push(it),
         }
     }
@@ -142,7 +141,7 @@ fn text(text: &str) -> String {
 
 /// Text as code in a cell of a table.
 fn code(name: &str) -> String {
-    match name.contains(['`', '|', '<', '&']) || name.chars().any(char::is_control) {
+    match name.contains(['`', '|', '<', '&']) || name.contains(is_unsafe) {
         true => text(name),
         false => format!("`{name}`"),
     }

@@ -144,6 +144,10 @@ impl Target {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
         };
+        // Better now than when everything is judged.
+        if path.is_dir() {
+            return Err(failed(path, std::io::ErrorKind::IsADirectory.into()));
+        }
         let file = staging_file(dir).map_err(|error| failed(path, error))?;
         Ok(Self::File(BufWriter::with_capacity(1 << 16, file), path.to_owned()))
     }

@@ -96,9 +96,7 @@ impl Report for Sarif<'_> {
     fn end(&self, ended: &Ended<'_>) -> Piece {
         let Context { inputs, loaders, args, .. } = self.context;
         let spread = Spread::new(inputs.kernels.iter().zip(inputs.kernel_names.iter().copied()));
-        let causes = ended.summary.causes.iter();
-        let causes: Vec<_> =
-            causes.filter(|it| args.only.is_none_or(|only| only.takes(it.0.verdict.0))).collect();
+        let causes = ended.summary.causes(args);
         let codes: BTreeSet<&str> = causes.iter().map(|it| it.0.code).collect();
         let described = codes.iter().map(|&code| match rules::explained(code) {
             Some((means, advice)) => json!({

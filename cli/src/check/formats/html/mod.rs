@@ -130,17 +130,10 @@ impl<'a> Html<'a> {
         row
     }
 
-    /// The worst first, as in the table.
+    /// As in the table.
     fn causes(&self, summary: &Summary<'_>, weighed: Option<&Weighed<'_>>) -> Vec<Value> {
-        let only = self.context.args.only;
-        let mut causes: Vec<_> =
-            summary.causes.iter().filter(|it| only.is_none_or(|only| only.takes(it.0.verdict.0))).collect();
-        causes.sort_by_key(|(cause, places)| (cause.verdict, std::cmp::Reverse(places.count)));
-        causes
-            .into_iter()
-            .take(CAUSES_MAX)
-            .map(|(cause, places)| self.cause(cause, places, weighed))
-            .collect()
+        let causes = summary.causes(self.context.args).into_iter().take(CAUSES_MAX);
+        causes.map(|(cause, places)| self.cause(cause, places, weighed)).collect()
     }
 
     fn cause(&self, cause: &Cause, places: &Places<'_>, weighed: Option<&Weighed<'_>>) -> Value {
@@ -151,7 +144,7 @@ impl<'a> Html<'a> {
             "about": cause.path,
             "kinds": &places.kinds,
             "optional": !places.in_default,
-            "programs": places.objects.iter().map(|it| table::distinct(&it.programs)).sum::<usize>(),
+            "programs": places.program_count(),
             "pairs": places.count,
             "on": self.spread.of_cause(places, inputs, weighed),
             "message": places.message.as_ref().map_or("", |it| it.1.as_str()),
