@@ -1,5 +1,6 @@
 //! `btfleet btf dump`: types of a kernel, a module or an object, as C or as they stand in the BTF.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use btfleet_engine::batch::Batch;
@@ -20,6 +21,9 @@ use crate::{inputs, intake};
 const CHUNK: usize = 1 << 16;
 /// Names that a message lists, before it says how many more there are.
 const NAMES_SHOWN: usize = 20;
+/// Types that are named in place of one that is not there, and letters that their names share with it at least.
+const NEAR_SHOWN: usize = 5;
+const NEAR_LEN_MIN: usize = 4;
 
 pub(crate) fn dump(args: &BtfDumpArgs) -> Result<Exit, Failure> {
     let batch = Batch::new(1).map_err(Failure::System)?;
@@ -86,6 +90,8 @@ fn of_pack(path: &Path, wanted: Option<&str>) -> Result<(Whole, Abi), Failure> {
     let kernels_of = |wanted: &str| {
         let mut kernels: Vec<u32> =
             names.iter().filter(|it| is_called(it.0, wanted)).map(|it| it.1).collect();
+        // It may be there under several names.
+        kernels.sort_unstable();
         kernels.dedup();
         kernels
     };
@@ -118,8 +124,8 @@ fn of_pack(path: &Path, wanted: Option<&str>) -> Result<(Whole, Abi), Failure> {
             None => {
                 let modules: Vec<&str> = entry.modules.iter().map(|it| it.name).collect();
                 let name = entry.names.first().copied().unwrap_or_default();
-                let has = if modules.is_empty() { "none at all" } else { "" };
-                return Err(refused(format!("{name} has no module {wanted} there; it has {has}"), &modules));
+                let has = if modules.is_empty() { " none at all" } else { "" };
+                return Err(refused(format!("{name} has no module {wanted} there; it has{has}"), &modules));
             }
         },
     };
@@ -173,10 +179,28 @@ fn wanted(btf: &Btf<'_>, own: &[TypeId], names: &[String]) -> Result<Vec<TypeId>
         let before = wanted.len();
         wanted.extend(all);
         if wanted.len() == before {
-            return Err(Failure::Usage(format!("there is no type '{name}'")));
+            let near = near(btf, plain);
+            let there =
+                if near.is_empty() { String::new() } else { format!("; there is {}", near.join(", ")) };
+            return Err(Failure::Usage(format!("there is no type '{name}'{there}")));
         }
     }
     Ok(wanted)
+}
+
+/// Types of another kind that have this name, and those whose name has it in it or stands in it, the most alike first.
+fn near(btf: &Btf<'_>, wanted: &str) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    for ty in (1..btf.type_count()).filter_map(|id| btf.ty(TypeId(id))) {
+        let name = String::from_utf8_lossy(btf.name(ty.name_off));
+        let (short, long) = if name.len() < wanted.len() { (&*name, wanted) } else { (wanted, &*name) };
+        let is_type = ty.kind.is_composite() || ty.kind.is_any_enum() || ty.kind == Kind::Typedef;
+        if is_type && short.len() >= NEAR_LEN_MIN && long.contains(short) {
+            let kind = if ty.kind.is_any_enum() { "enum" } else { ty.kind.name() };
+            found.insert((long.len() - short.len(), format!("{kind} {name}")));
+        }
+    }
+    found.into_iter().take(NEAR_SHOWN).map(|it| it.1).collect()
 }
 
 #[derive(Serialize)]
