@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::args::{ClassesArgs, Emit};
 use crate::load::{self, Inputs};
-use crate::output::{DIM, Exit, Failure, GOOD, HEAD, Output, Progress, WARN, paint, plural, width};
+use crate::output::{
+    DIM, Exit, Failure, GOOD, HEAD, Output, Progress, WARN, paint, plural, row_width, width,
+};
 use crate::text::{beside, columns, short_names, some_of, wrapped};
 
 /// Names of kernels of a class, and objects, before it says how many more there are.
@@ -85,7 +87,7 @@ fn table(out: &mut Output, inputs: &Inputs<'_>, partition: &Partition) -> Result
         let boots = kernels.iter().any(|it| partition.cover.kernels.contains(it));
         let mark = if boots { paint(GOOD, "boot") } else { "    ".to_owned() };
         let head = format!("{mark}  {:<number_width$}  ", format!("C{}", number + 1));
-        for line in beside(&head, kernels.first().map_or("", name), width()) {
+        for line in beside(&head, kernels.first().map_or("", name), row_width()) {
             out.line(&line)?;
         }
         let others: Vec<&str> = kernels.iter().skip(1).map(name).collect();
@@ -117,11 +119,11 @@ fn table(out: &mut Output, inputs: &Inputs<'_>, partition: &Partition) -> Result
             std::cmp::Ordering::Less => format!("{}: some end the load", plural(payloads, "payload")),
         };
         let line = format!("{head}{object}  {}", paint(WARN, &more));
-        if !more.is_empty() && columns(&line) <= width() {
+        if !more.is_empty() && columns(&line) <= row_width() {
             out.line(&line)?;
             continue;
         }
-        beside(&head, object, width()).iter().try_for_each(|it| out.line(it))?;
+        beside(&head, object, row_width()).iter().try_for_each(|it| out.line(it))?;
         if !more.is_empty() {
             out.prose(&format!("      {}", paint(WARN, &more)), 6)?;
         }

@@ -118,16 +118,16 @@ fn text(out: &mut Output, inputs: &Inputs<'_>, changes: &[Change], scoped: bool)
     }
     for change in changes {
         match &change.what {
-            What::Appeared => out.prose(&format!("{} {}", paint(GOOD, "+"), title(change)), 4)?,
-            What::Vanished => out.prose(&format!("{} {}", paint(BAD, "-"), title(change)), 4)?,
+            What::Appeared => out.row(&format!("{} {}", paint(GOOD, "+"), title(change)), 4)?,
+            What::Vanished => out.row(&format!("{} {}", paint(BAD, "-"), title(change)), 4)?,
             What::Changed { size, declaration, parts } => {
                 let size = size.map(|(old, new)| format!("  {old} -> {new} bytes")).unwrap_or_default();
-                out.prose(&format!("{} {}{size}", paint(WARN, "~"), title(change)), 4)?;
+                out.row(&format!("{} {}{size}", paint(WARN, "~"), title(change)), 4)?;
                 if let Some((old, new)) = declaration {
-                    out.prose(&format!("    {} {old}", paint(BAD, "-")), 8)?;
-                    out.prose(&format!("    {} {new}", paint(GOOD, "+")), 8)?;
+                    out.row(&format!("    {} {old}", paint(BAD, "-")), 8)?;
+                    out.row(&format!("    {} {new}", paint(GOOD, "+")), 8)?;
                 }
-                parts.iter().try_for_each(|it| out.prose(&show_part(it), 8))?;
+                parts.iter().try_for_each(|it| out.row(&show_part(it), 8))?;
             }
         }
     }

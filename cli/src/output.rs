@@ -114,6 +114,13 @@ impl Output {
         self.write(&lines)
     }
 
+    /// A row of a table, on several lines only where it does not fit the terminal.
+    pub(crate) fn row(&mut self, text: &str, indent: usize) -> Result<(), Failure> {
+        let mut lines = Vec::new();
+        push_row(&mut lines, text, indent);
+        self.write(&lines)
+    }
+
     /// For those who write by themselves.
     pub(crate) fn as_write(&mut self) -> &mut impl Write {
         &mut self.to
@@ -141,7 +148,16 @@ impl Output {
 
 /// Appends what [`Output::prose`] writes, where another thread writes it.
 pub(crate) fn push_prose(out: &mut Vec<u8>, text: &str, indent: usize) {
-    for line in text::hanging(&tamed(text), indent, width()) {
+    push_lines(out, text, indent, width());
+}
+
+/// Appends what [`Output::row`] writes.
+pub(crate) fn push_row(out: &mut Vec<u8>, text: &str, indent: usize) {
+    push_lines(out, text, indent, row_width());
+}
+
+fn push_lines(out: &mut Vec<u8>, text: &str, indent: usize, width: usize) {
+    for line in text::hanging(&tamed(text), indent, width) {
         out.extend(line.bytes());
         out.push(b'\n');
     }
@@ -263,11 +279,21 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// Columns of a line: as wide as the terminal; elsewhere as `COLUMNS` says, or what fits most of them.
+/// Columns of a line of prose: as wide as the terminal; elsewhere as `COLUMNS` says, or what reads well.
 pub(crate) fn width() -> usize {
     const ELSEWHERE: usize = 110;
+    width_given().unwrap_or(ELSEWHERE)
+}
+
+/// Columns of a row of a table. Where there is no terminal they have no end: what looks for rows wants them whole.
+pub(crate) fn row_width() -> usize {
+    const ENDLESS: usize = 1 << 20;
+    width_given().unwrap_or(ENDLESS)
+}
+
+fn width_given() -> Option<usize> {
     let given = || std::env::var("COLUMNS").ok()?.parse().ok();
-    columns(&io::stdout()).or_else(given).unwrap_or(ELSEWHERE).clamp(20, 240)
+    columns(&io::stdout()).or_else(given).map(|it: usize| it.clamp(20, 240))
 }
 
 fn columns(terminal: &impl std::os::fd::AsFd) -> Option<usize> {

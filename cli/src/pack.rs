@@ -13,7 +13,7 @@ use btfleet_engine::pack::{
 use serde::Serialize;
 
 use crate::args::{Format, PackAddArgs, PackCommand};
-use crate::output::{DIM, Exit, Failure, HEAD, Output, Progress, message, paint, plural, width};
+use crate::output::{DIM, Exit, Failure, HEAD, Output, Progress, message, paint, plural, row_width, width};
 use crate::rows::{hex, push_line};
 use crate::text::{columns, cut_start, padded, safe, short_names, widths, wrapped};
 use crate::{inputs, intake};
@@ -394,7 +394,7 @@ fn table(
     let total = |widths: &[usize; 8]| widths.iter().filter(|it| **it > 0).map(|it| it + 2).sum::<usize>() - 2;
     let mut fitting = widths(&rows);
     let mut shortened = None;
-    if total(&fitting) > width() {
+    if total(&fitting) > row_width() {
         // The directory that all names have in common is said once.
         let firsts: Vec<&str> = kernels.iter().filter_map(|it| it.names.first().copied()).collect();
         let short = short_names(&firsts);
@@ -415,7 +415,7 @@ fn table(
     for column in if kernels.iter().all(is_named) { GIVES_WAY_NAMED } else { GIVES_WAY } {
         let mut least = fitting;
         least[0] = names_need(&fitting);
-        if total(&least) <= width() {
+        if total(&least) <= row_width() {
             break;
         }
         if let Some(it) = fitting.get_mut(column) {
@@ -423,7 +423,7 @@ fn table(
         }
     }
     let others: usize = fitting.iter().skip(1).filter(|it| **it > 0).map(|it| it + 2).sum();
-    let name_width = fitting.first().copied().unwrap_or(0).min(width().saturating_sub(others));
+    let name_width = fitting.first().copied().unwrap_or(0).min(row_width().saturating_sub(others));
     for (number, row) in rows.iter().enumerate() {
         let mut text = String::new();
         for (column, (cell, &width)) in row.iter().zip(&fitting).enumerate().filter(|it| *it.1.1 > 0) {

@@ -13,7 +13,8 @@ use crate::copies::Shared;
 use crate::load::{self, Inputs};
 use crate::loader::{loaders, note_skeletons};
 use crate::output::{
-    BAD, DIM, Exit, Failure, GOOD, HEAD, Output, Progress, WARN, paint, plural, push_prose, width,
+    BAD, DIM, Exit, Failure, GOOD, HEAD, Output, Progress, WARN, paint, plural, push_prose, push_row,
+    row_width,
 };
 use crate::patches;
 use crate::rows::{AccessRow, EndRow, InputRow, PairRow, RelocRow, push_line};
@@ -222,13 +223,13 @@ fn table<'a>(
     let (place_width, path_width) = (place_width.min(PLACE_MAX), path_width.min(PATH_MAX));
     let indent = place_width + kind_width + path_width + 8;
     for [place, kind, path, result] in &lines {
-        if indent + RESULT_MIN <= width() {
+        if indent + RESULT_MIN <= row_width() {
             let head = [(place, place_width), (kind, kind_width), (path, path_width)];
             let head = head.map(|(cell, width)| padded(cell, width)).join("  ");
-            push_prose(out, &format!("  {head}  {result}"), indent);
+            push_row(out, &format!("  {head}  {result}"), indent);
         } else {
-            push_prose(out, &format!("  {place}  {kind}"), 4);
-            push_prose(out, &format!("    {path}  {result}"), 6);
+            push_row(out, &format!("  {place}  {kind}"), 4);
+            push_row(out, &format!("    {path}  {result}"), 6);
         }
     }
 }
