@@ -15,6 +15,7 @@ use crate::args::{BtfDumpArgs, DumpFormat};
 use crate::load;
 use crate::output::{Exit, Failure, Output};
 use crate::rows::push_line;
+use crate::text::some_of;
 use crate::{inputs, intake};
 
 /// Text that is collected before it is handed over.
@@ -81,10 +82,8 @@ fn of_pack(path: &Path, wanted: Option<&str>) -> Result<(Whole, Abi), Failure> {
     let pack = file.view().map_err(failed)?;
     let names = pack.names().map_err(failed)?;
     let refused = |why: String, all: &[&str]| {
-        let shown = all.iter().take(NAMES_SHOWN).map(|it| format!("\n  {it}")).collect::<String>();
-        let more = all.len().saturating_sub(NAMES_SHOWN);
-        let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
-        Failure::Usage(format!("{}: {why}{shown}{more}", path.display()))
+        let shown = if all.is_empty() { String::new() } else { format!(": {}", some_of(all, NAMES_SHOWN)) };
+        Failure::Usage(format!("{}: {why}{shown}", path.display()))
     };
     let all: Vec<&str> = names.iter().map(|it| it.0).collect();
     let kernels_of = |wanted: &str| {
@@ -112,7 +111,7 @@ fn of_pack(path: &Path, wanted: Option<&str>) -> Result<(Whole, Abi), Failure> {
         (many, _) => {
             let of_many = names.iter().filter(|it| many.contains(&it.1)).map(|it| it.0);
             let why =
-                format!("btf dump takes one kernel, as in {}:NAME; these are {}", path.display(), many.len());
+                format!("btf dump takes one kernel, as in {}:NAME; there are {}", path.display(), many.len());
             return Err(refused(why, &of_many.collect::<Vec<_>>()));
         }
     };

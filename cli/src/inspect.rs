@@ -260,7 +260,7 @@ fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
     let size = fs::metadata(&row.path).ok().filter(|it| it.is_file()).map(|it| it.len());
     let size = size.and_then(|it| usize::try_from(it).ok()).map(|it| format!(", {}", plural(it, "byte")));
     let size = size.unwrap_or_default();
-    out.prose(&format!("{}: {what}{size}", paint(HEAD, &safe(&row.path))), 2)?;
+    out.row(&format!("{}: {what}{size}", paint(HEAD, &safe(&row.path))), 2)?;
     let inside = |name: &str| match name.strip_prefix(&row.path) {
         Some("") => String::new(),
         Some(inside) => format!("{}  ", safe(inside.trim_start_matches("!/"))),
@@ -273,7 +273,7 @@ fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
         let programs = plural(it.programs, "program");
         let (records, order) = (plural(it.records, "record"), it.byte_order);
         let facts = format!("{programs}, {records}, {order}-endian, {btf}");
-        out.prose(&format!("  {is} {}{facts}", inside(&it.name)), 4)?;
+        out.row(&format!("  {is} {}{facts}", inside(&it.name)), 4)?;
     }
     more(out, row.objects.len(), "object")?;
     for it in row.kernels.iter().take(SHOWN) {
@@ -290,7 +290,7 @@ fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
         if it.configuration {
             facts.push("with its configuration".into());
         }
-        out.prose(&format!("  kernel {}{}", inside(&it.name), facts.join(", ")), 4)?;
+        out.row(&format!("  kernel {}{}", inside(&it.name), facts.join(", ")), 4)?;
     }
     more(out, row.kernels.len(), "kernel")?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -298,7 +298,7 @@ fn show(out: &mut Output, row: &FileRow) -> Result<(), Failure> {
         *counts.entry(safe(defect).into_owned()).or_default() += 1;
     }
     for defect in counts.keys().take(SHOWN) {
-        out.prose(&format!("  {}", paint(BAD, defect)), 4)?;
+        out.row(&format!("  {}", paint(BAD, defect)), 4)?;
     }
     more(out, counts.len(), "defect")
 }
@@ -307,7 +307,7 @@ fn more(out: &mut Output, count: usize, what: &str) -> Result<(), Failure> {
     match count.saturating_sub(SHOWN) {
         0 => Ok(()),
         more => {
-            out.prose(&format!("  and {}; --format jsonl has all", plural(more, &format!("more {what}"))), 4)
+            out.row(&format!("  and {}; --format jsonl has all", plural(more, &format!("more {what}"))), 4)
         }
     }
 }

@@ -7,9 +7,10 @@ use crate::args::Cli;
 use crate::pages;
 
 /// Other programs in such lines. Tests of their own run what matters of it.
-const OTHERS: [(&str, &str); 14] = [
+const OTHERS: [(&str, &str); 15] = [
     ("./check", "the example in C, which engine/capi/tests run"),
     ("apt-get", "packages of Debian; .ci/run"),
+    ("sed", "the name of a package in what apt-cache prints"),
     ("cargo", "builds btfleet; what it runs is looked at"),
     ("cc", "the example in C, which engine/capi/tests run"),
     ("cd", "a shell's own"),

@@ -261,9 +261,9 @@ fn a_kernel_of_a_pack_has_the_types_of_its_file() {
     // What is not there, with what there is.
     let pack = pack.to_str().unwrap();
     for (arg, want) in [
-        (pack.to_owned(), "these are 4\n"),
-        (format!("{pack}:none"), "no kernel in it has the name none; it has\n"),
-        (format!("{pack}:with module,none"), "has no module none there; it has\n  mine\n"),
+        (pack.to_owned(), "there are 4: "),
+        (format!("{pack}:none"), "no kernel in it has the name none; it has: "),
+        (format!("{pack}:with module,none"), "has no module none there; it has: mine\n"),
     ] {
         let out = btfleet(&["btf", "dump", &arg]);
         let said = String::from_utf8(out.stderr).unwrap();

@@ -270,7 +270,7 @@ impl Weighed<'_> {
             }
             for (release, hosts, why) in kernels.iter().take(SHOWN) {
                 let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-                out.prose(&format!("    {release}  {}{why}", hosts_in_words(*hosts)), 8)?;
+                out.row(&format!("    {release}  {}{why}", hosts_in_words(*hosts)), 8)?;
             }
             if kernels.len() > SHOWN {
                 out.line(&format!("    … and {}", plural(kernels.len() - SHOWN, "more kernel")))?;
