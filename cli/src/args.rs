@@ -15,6 +15,7 @@ use crate::examples;
 use crate::filter::Filter;
 use crate::intake::LimitArgs;
 use crate::loader::LoaderArg;
+use crate::output::quoted;
 use crate::world::WorldArgs;
 
 /// Name, version and the loader whose answers are modelled.
@@ -165,6 +166,24 @@ pub(crate) struct CheckArgs {
 }
 
 impl CheckArgs {
+    /// What was typed that 'explain' has to be told too, for it to come to the same: each behind a space.
+    pub(crate) fn for_explain(&self) -> String {
+        let mut words: Vec<(&str, String)> = Vec::new();
+        if self.loader != LoaderArg::Libbpf {
+            words.push(("--loader", self.loader.to_string()));
+        }
+        if self.validating.validate == ValidateArg::Strict {
+            words.push(("--validate", "strict".into()));
+        }
+        if self.inputs.modules != ModulesArg::Each
+            && let Some(value) = self.inputs.modules.to_possible_value()
+        {
+            words.push(("--modules", value.get_name().to_owned()));
+        }
+        words.extend(self.world.typed());
+        words.iter().map(|(option, value)| format!(" {option} {}", quoted(value))).collect()
+    }
+
     /// Inputs with the new kernel behind the others.
     pub(crate) fn given(&self) -> InputArgs {
         let mut given = self.inputs.clone();

@@ -15,7 +15,7 @@ use btfleet_engine::explain::{
 use btfleet_engine::fleet::Modules;
 use btfleet_engine::kernel::Kernel;
 use btfleet_engine::object::{Object, Reloc};
-use btfleet_engine::report::{self, ProgramVerdict, Route, Stop, Verdict, World};
+use btfleet_engine::report::{self, Effect, Finding, ProgramVerdict, Route, Stop, Verdict, World};
 use btfleet_engine::resolve::Outcome;
 use serde_json::{Value, json};
 
@@ -25,6 +25,7 @@ use crate::loader::{loaders, release_in_name};
 use crate::output::{
     BAD, DIM, Exit, Failure, GOOD, HEAD, Output, WARN, message, paint, plural, quoted, width,
 };
+use crate::project::what_about;
 use crate::text::{cut, padded};
 use crate::world::world;
 
@@ -259,7 +260,7 @@ fn text(
     let outcomes = subject.folded.on(subject.number);
     let problems: Vec<usize> =
         selected.iter().copied().filter(|it| outcomes.get(*it).is_some_and(|it| is_problem(it))).collect();
-    programs(out, subject, verdicts)?;
+    programs(out, subject, selected, verdicts)?;
     let groups = group(subject.object, &outcomes, &problems);
     let full = if selected.len() == 1 || args.insn.is_some() || args.verbose {
         selected
@@ -335,8 +336,14 @@ fn text(
     Ok(())
 }
 
-/// What programs come to, and what they need beside their records and do not find.
-fn programs(out: &mut Output, subject: &Subject<'_>, verdicts: &[ProgramVerdict]) -> Result<(), Failure> {
+/// What programs come to, what they need beside their records and do not find, and what these records read otherwise than
+/// the program was compiled to.
+fn programs(
+    out: &mut Output,
+    subject: &Subject<'_>,
+    selected: &[usize],
+    verdicts: &[ProgramVerdict],
+) -> Result<(), Failure> {
     for verdict in verdicts.iter().take(RECORDS_SHOWN) {
         let Some(program) = subject.object.programs().get(verdict.program) else { continue };
         let style = match verdict.verdict {
@@ -352,10 +359,14 @@ fn programs(out: &mut Output, subject: &Subject<'_>, verdicts: &[ProgramVerdict]
     }
     for verdict in verdicts {
         let Some(program) = subject.object.programs().get(verdict.program) else { continue };
-        let needs = verdict.findings.iter().filter(|it| it.reloc.is_none() && it.verdict > Verdict::Ok);
-        for finding in needs {
+        // Records that do not resolve are explained one by one.
+        let is_told = |it: &&Finding| match it.reloc {
+            Some(record) => it.effect == Effect::Drift && selected.contains(&record),
+            None => it.verdict > Verdict::Ok,
+        };
+        for finding in verdict.findings.iter().filter(is_told) {
             let style = if finding.verdict >= Verdict::FailAttach { BAD } else { WARN };
-            let about = finding.subject.as_deref().unwrap_or_default();
+            let about = &what_about(subject.object, finding);
             let program = String::from_utf8_lossy(program.name);
             let (code, about) = (paint(style, finding.code), paint(HEAD, about));
             out.prose(&format!("{code} {about} in {program}"), 4)?;

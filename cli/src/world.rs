@@ -25,6 +25,18 @@ pub(crate) struct WorldArgs {
     rodata: Vec<Constant>,
 }
 
+impl WorldArgs {
+    /// Options and values, as they may be typed.
+    pub(crate) fn typed(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let kconfig = self.kconfig.iter().map(|it| ("--kconfig", it.to_string_lossy().into_owned()));
+        let rodata = self.rodata.iter().map(|Constant { name, value }| {
+            let value = value.map_or("unknown".to_owned(), |it| it.to_string());
+            ("--rodata", format!("{name}={value}"))
+        });
+        kconfig.chain(rodata)
+    }
+}
+
 /// A variable in `.rodata` and its value; `None` if that is not known.
 #[derive(Clone, Debug)]
 pub(crate) struct Constant {

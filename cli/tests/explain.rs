@@ -187,6 +187,30 @@ fn objects_inside_of_files_are_explained() {
     }
 }
 
+/// Check that the command that `check` shows has what its verdict rests on, and so comes to the same.
+#[test]
+fn explanations_are_of_the_same_run() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/samples");
+    let btfleet = |args: &str| {
+        let shell = format!("exec {} {args}", env!("CARGO_BIN_EXE_btfleet"));
+        let out = Command::new("sh").args(["-c", &shell]).current_dir(&samples).output().unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let old = "kernels/5.10.0-46-cloud-amd64.btf.zst";
+    for (object, asked, finds) in [
+        ("kernel_bits", "--validate strict", "bitfield-not-shifted"),
+        ("unguarded_read", "--loader aya", "no-field"),
+        ("unguarded_read", "--loader kernel:6.1", "no-field"),
+        ("unguarded_read", "--modules all", "no-field"),
+    ] {
+        let text = btfleet(&format!("check objects/{object}.bpf.o -k {old} {asked}"));
+        let command = text.lines().find_map(|it| it.trim().strip_prefix("btfleet ")).unwrap();
+        assert!(command.ends_with(asked), "{command}");
+        let explained = btfleet(command);
+        assert!(explained.contains(finds) && !explained.starts_with("ok "), "{command}\n{explained}");
+    }
+}
+
 /// Check that another loader's answer is explained with what is particular about it.
 #[test]
 fn other_loaders_are_explained() {

@@ -82,7 +82,7 @@ fn print_counts(
         parts.push(format!("{} {count}", paint(style(*verdict), verdict.name())));
     }
     for (why, pairs) in &summary.pairs_not_judged {
-        parts.push(format!("{pairs} object-kernel pairs not judged ({why})"));
+        parts.push(format!("{} not judged ({why})", plural(*pairs, "object-kernel pair")));
     }
     if parts.is_empty() {
         parts.push("nothing to judge".into());
@@ -114,7 +114,7 @@ fn print_causes(
     let causes = summary.causes(args);
     let shown = if args.details { causes.len() } else { CAUSES_SHOWN };
     for (cause, places) in causes.iter().take(shown) {
-        print_cause(out, cause, places, weighed, inputs, spread, args.details)?;
+        print_cause(out, cause, places, weighed, inputs, spread, args)?;
     }
     if causes.len() > shown {
         let more = plural(causes.len() - shown, "more cause");
@@ -130,7 +130,7 @@ fn print_cause(
     weighed: Option<&Weighed<'_>>,
     inputs: &Inputs<'_>,
     spread: &Spread,
-    details: bool,
+    args: &CheckArgs,
 ) -> Result<(), Failure> {
     let (style, word) = match cause.verdict.0 {
         Verdict::FailAttach | Verdict::FailSymbol | Verdict::FailReloc => (BAD, "fails"),
@@ -153,17 +153,17 @@ fn print_cause(
         out.prose(&about, 2)?;
         out.prose(&format!("    {counts}"), 4)?;
     }
-    if details {
+    if args.details {
         print_places(out, places, inputs, spread)?;
     }
-    match explain(places, inputs) {
+    match explain(places, inputs, args) {
         Some(command) => out.line(&paint(DIM, &format!("    {command}"))),
         None => Ok(()),
     }
 }
 
 /// The command that explains a cause, on the first kernel that it is on.
-pub(super) fn explain(places: &Places<'_>, inputs: &Inputs<'_>) -> Option<String> {
+pub(super) fn explain(places: &Places<'_>, inputs: &Inputs<'_>, args: &CheckArgs) -> Option<String> {
     let place = places.objects.iter().min_by_key(|it| it.object)?;
     let programs = inputs.object(place.object)?.programs();
     let program = place.programs.iter().filter_map(|it| programs.get(*it)).next()?;
@@ -171,10 +171,11 @@ pub(super) fn explain(places: &Places<'_>, inputs: &Inputs<'_>) -> Option<String
     let on = (0..inputs.kernels.len()).filter(|it| places.on.get(*it) == Some(&true));
     let kernel = inputs.kernel_args.get(on.into_iter().find(judged)?)?;
     Some(format!(
-        "btfleet explain {} --program {} --kernel {}",
+        "btfleet explain {} --program {} --kernel {}{}",
         quoted(inputs.name_of(place.object)),
         quoted(&String::from_utf8_lossy(program.name)),
-        quoted(kernel)
+        quoted(kernel),
+        args.for_explain()
     ))
 }
 

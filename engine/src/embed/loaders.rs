@@ -1,5 +1,6 @@
 //! Whose answers are wanted, and which loader that means for each kernel.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::MODELS;
@@ -37,6 +38,18 @@ impl FromStr for LoaderChoice {
                 Some(None) => Err("RELEASE is a kernel release such as 6.12.117".into()),
                 None => Err("it is 'libbpf', 'kernel', 'kernel:RELEASE', 'aya' or 'ebpf-go'".into()),
             },
+        }
+    }
+}
+
+impl fmt::Display for LoaderChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Libbpf => f.write_str("libbpf"),
+            Self::Kernel(None) => f.write_str("kernel"),
+            Self::Kernel(Some(release)) => write!(f, "kernel:{release}"),
+            Self::Aya => f.write_str("aya"),
+            Self::EbpfGo => f.write_str("ebpf-go"),
         }
     }
 }

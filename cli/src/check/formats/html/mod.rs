@@ -93,6 +93,7 @@ impl<'a> Html<'a> {
             "models": loaders.models(),
             "complete": ended.complete,
             "defects": self.defects.lock().map(|it| it.clone()).unwrap_or_default(),
+            "explain": args.for_explain(),
             "counts": summary.counts.iter().rev().map(|(it, count)| (*it as u32, *count)).collect::<Vec<_>>(),
             "not_judged": &summary.pairs_not_judged,
             "judges_needs": loaders.is_libbpf(),
@@ -148,7 +149,7 @@ impl<'a> Html<'a> {
             "pairs": places.count,
             "on": self.spread.of_cause(places, inputs, weighed),
             "message": places.message.as_ref().map_or("", |it| it.1.as_str()),
-            "explain": table::explain(places, inputs),
+            "explain": table::explain(places, inputs, self.context.args),
         })
     }
 }

@@ -131,7 +131,7 @@ function kernelTitle(kernel) {
 
 /** The command that explains a program on a kernel. */
 function explainCommand(row, kernel) {
-  return `btfleet explain ${quoted(row.object.name)} --program ${quoted(row.program.name)} --kernel ${quoted(kernel.arg || kernel.name)}`;
+  return `btfleet explain ${quoted(row.object.name)} --program ${quoted(row.program.name)} --kernel ${quoted(kernel.arg || kernel.name)}${report.explain}`;
 }
 
 function command(text) {
