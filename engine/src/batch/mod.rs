@@ -103,7 +103,7 @@ impl Batch {
         sink: impl FnMut(usize, R) -> bool,
     ) -> Vec<S> {
         // Enough to keep every thread busy, few enough to bound what waits for the first of them.
-        self.for_each_at_once(32 * self.threads(), count, new, work, sink)
+        self.for_each_at_once(8 * self.threads(), count, new, work, sink)
     }
 
     fn for_each_at_once<S: Send, R: Send>(
