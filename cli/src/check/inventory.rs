@@ -96,13 +96,16 @@ pub(super) struct Weighed<'a> {
     fine: u64,
 }
 
+/// A kernel that hosts have: its release, how many they are, and what is known beside.
+type HostKernel = (String, u64, String);
+
 /// A group of hosts that is not fine, or not known, in words.
 pub(super) struct Group {
     /// `None`: their kernels are not there.
     pub(super) verdict: Option<Verdict>,
     pub(super) hosts: u64,
-    /// A line for each kernel, most hosts first: release, hosts, and what is known beside.
-    pub(super) kernels: Vec<(String, u64, String)>,
+    /// Most hosts first.
+    pub(super) kernels: Vec<HostKernel>,
 }
 
 impl Inventory {
@@ -201,7 +204,7 @@ impl Weighed<'_> {
 
     /// Hosts that are not fine, the worst first, then those whose kernels are not there.
     pub(super) fn groups(&self, inputs: &Inputs<'_>) -> Vec<Group> {
-        let mut by: BTreeMap<Option<Reverse<Verdict>>, Vec<(String, u64, String)>> = BTreeMap::new();
+        let mut by: BTreeMap<Option<Reverse<Verdict>>, Vec<HostKernel>> = BTreeMap::new();
         for (hosts, found) in &self.hosts {
             let (verdict, why) = match found {
                 Found::Kernel(_, Verdict::Ok | Verdict::OkDrift) => continue,
@@ -305,7 +308,7 @@ pub(super) fn hosts_in_words(count: u64) -> String {
     let digits = count.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);

@@ -25,7 +25,7 @@ impl Report for Junit<'_> {
              <testcase classname=\"{path}\" name=\"input\"><error type=\"{code}\" message=\"{what}\"/></testcase>\n\
              </testsuite>\n"
         )
-        .into_bytes().into()
+        .into_bytes()
     }
 
     fn object(&self, number: usize, verdicts: &Verdicts) -> Piece {

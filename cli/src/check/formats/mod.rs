@@ -73,7 +73,7 @@ pub(super) enum Piece {
     /// As it is written.
     Text(Vec<u8>),
     /// Rows of a table.
-    Rows(parquet::Rows),
+    Rows(Box<parquet::Rows>),
     /// What is said of a table as a whole.
     Facts(Vec<(&'static str, String)>),
 }
@@ -318,7 +318,7 @@ impl Sink {
                 target.write_all(&text).map_err(|error| failed(&target.name(), error))
             }
             (Self::Table(table, name), Piece::Rows(rows)) => {
-                table.add(rows).map_err(|error| failed(name, error))
+                table.add(*rows).map_err(|error| failed(name, error))
             }
             (Self::Table(table, _), Piece::Facts(facts)) => {
                 table.say(facts);

@@ -49,7 +49,7 @@ impl Report for Parquet<'_> {
                 });
             }
         });
-        Piece::Rows(rows)
+        Piece::Rows(Box::new(rows))
     }
 
     fn end(&self, ended: &Ended<'_>) -> Piece {
