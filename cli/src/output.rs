@@ -123,6 +123,7 @@ impl Output {
 
     /// For those who write by themselves.
     pub(crate) fn as_write(&mut self) -> &mut impl Write {
+        self.end_progress();
         &mut self.to
     }
 

@@ -95,12 +95,7 @@ pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
     if columns(text) <= width {
         return Cow::Borrowed(text);
     }
-    let mut used = 0;
-    let fits = |it: &char| {
-        used += of_char(*it);
-        used < width
-    };
-    Cow::Owned(text.chars().take_while(fits).chain(['…']).collect())
+    Cow::Owned(text.chars().take_while(leaving_one(width)).chain(['…']).collect())
 }
 
 /// The end of a text, which says more of a path than its start.
@@ -108,13 +103,17 @@ pub(crate) fn cut_start(text: &str, width: usize) -> Cow<'_, str> {
     if columns(text) <= width {
         return Cow::Borrowed(text);
     }
+    let end: Vec<char> = text.chars().rev().take_while(leaving_one(width)).collect();
+    Cow::Owned(['…'].into_iter().chain(end.into_iter().rev()).collect())
+}
+
+/// Whether characters, one behind the other, leave one of `width` columns free.
+fn leaving_one(width: usize) -> impl FnMut(&char) -> bool {
     let mut used = 0;
-    let fits = |it: &char| {
+    move |it| {
         used += of_char(*it);
         used < width
-    };
-    let end: Vec<char> = text.chars().rev().take_while(fits).collect();
-    Cow::Owned(['…'].into_iter().chain(end.into_iter().rev()).collect())
+    }
 }
 
 /// A name behind `head`, which it shares a line with if enough of it fits there; its start is cut off if need be.

@@ -307,6 +307,13 @@ fn hosts_weigh_verdicts() {
     ] {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }
+    // No object for that byte order: nothing was judged there, and so nothing is well.
+    let foreign = dir.path().join("foreign.csv");
+    fs::write(&foreign, "kernel\n6.12.107+deb13-generic-s390x\n").unwrap();
+    let other = kernel(BIG_ENDIAN);
+    let foreign = btfleet(&["check", &object, "-k", &old, &other, "--inventory", foreign.to_str().unwrap()]);
+    let (foreign, expected) = (stdout(&foreign), "0.0 % of 1 host ok\n  unknown 1 host, 1 kernel:\n");
+    assert!(foreign.contains(expected), "{expected} is not in\n{foreign}");
     let rows = lines(&stdout(&btfleet(&[&args[..], &["--format", "jsonl"]].concat())));
     let hosts: Vec<&Value> = rows.iter().filter(|it| it["t"] == "hosts").collect();
     assert_eq!(hosts.len(), 4, "{hosts:?}");

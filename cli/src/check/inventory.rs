@@ -326,17 +326,22 @@ fn of_uname(text: &str) -> (&str, &str) {
     }
 }
 
-/// By kernel, the worst over what is loaded unasked.
+/// By kernel, the worst over what is loaded unasked. Where not a single object is judged, that is not known.
 fn worst_by_kernel(summary: &Summary<'_>, inputs: &Inputs<'_>) -> Vec<Verdict> {
-    let mut worst = vec![Verdict::Ok; inputs.kernels.len()];
+    // Objects without cells are fine wherever they are.
+    let others_are_judged = summary.cells.len() < inputs.objects.len();
+    let mut worst = vec![others_are_judged.then_some(Verdict::Ok); inputs.kernels.len()];
     for cells in summary.cells.values() {
         for (worst, cell) in worst.iter_mut().zip(cells) {
-            if let Cell::Verdict(verdict) = cell {
-                *worst = (*worst).max(*verdict);
-            }
+            let verdict = match cell {
+                Cell::Verdict(verdict) => Some(*verdict),
+                Cell::NoPrograms => Some(Verdict::Ok),
+                Cell::NotJudged => None,
+            };
+            *worst = (*worst).max(verdict);
         }
     }
-    worst
+    worst.into_iter().map(|it| it.unwrap_or(Verdict::Unknown)).collect()
 }
 
 fn find(hosts: &Hosts, summary: &Summary<'_>, inputs: &Inputs<'_>, worst: &[Verdict]) -> Found {
