@@ -41,8 +41,9 @@ fn on_a_terminal(columns: usize, line: &str) -> Option<String> {
         .args(["-qec", &shell, "/dev/null"])
         .env("BTFLEET", env!("CARGO_BIN_EXE_btfleet"))
         .env("NO_COLOR", "1")
-        // Only counts where there is no terminal.
+        // Only counts where there is no terminal. Some shells, bash one of them, set it to the terminal's own.
         .env("COLUMNS", "77")
+        .env("SHELL", "/bin/sh")
         .env("TERM", "xterm")
         .current_dir(samples())
         .stdin(Stdio::null())
@@ -149,7 +150,7 @@ fn what_takes_long_shows_how_far_it_is() {
     }
     let (kernels, file) = (kernels.to_str().unwrap(), dir.path().join("out"));
     let command = format!("classes {OBJECT} -k {kernels} -j 1");
-    let seen = on_a_terminal(100, &format!("$BTFLEET {command} > {}", file.display())).unwrap();
+    let seen = on_a_terminal(100, &format!("COLUMNS=110 $BTFLEET {command} > {}", file.display())).unwrap();
     assert!(
         seen.contains("/121 inputs read, ") && seen.contains("/s, ") && seen.contains(" left"),
         "{seen:?}"
