@@ -56,7 +56,10 @@ use crate::output::{Exit, Failure};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return told(&error),
+    };
     cli.color.write_global();
     intake::set(&cli.limits);
     cache::set(&cli.cache);
@@ -84,17 +87,31 @@ fn main() -> ExitCode {
     });
     let exit = match result {
         Ok(Ok(exit)) => exit,
-        // Whoever reads the output has seen enough.
-        Ok(Err(Failure::OutputClosed)) => Exit::Fine,
-        Ok(Err(failure)) => {
-            output::message(&format!("btfleet: {failure}"));
-            match failure {
-                Failure::Usage(_) => Exit::Usage,
-                Failure::Internal(_) => Exit::Internal,
-                _ => Exit::NotJudged,
-            }
-        }
+        Ok(Err(failure)) => failed(&failure),
         Err(_) => Exit::Internal,
     };
     exit.into()
+}
+
+/// Shows the help that was asked for, or what is wrong with the command line.
+fn told(error: &clap::Error) -> ExitCode {
+    let exit = match error.print() {
+        _ if error.use_stderr() => Exit::Usage,
+        Ok(()) => Exit::Fine,
+        Err(error) => failed(&error.into()),
+    };
+    exit.into()
+}
+
+fn failed(failure: &Failure) -> Exit {
+    // Whoever reads the output has seen enough.
+    if matches!(failure, Failure::OutputClosed) {
+        return Exit::Fine;
+    }
+    output::message(&format!("btfleet: {failure}"));
+    match failure {
+        Failure::Usage(_) => Exit::Usage,
+        Failure::Internal(_) => Exit::Internal,
+        _ => Exit::NotJudged,
+    }
 }

@@ -4,8 +4,8 @@
 //! cargo run --release -p btfleet-capi --example overhead -- ROUNDS|rust|c KERNEL... -- OBJECT...
 //! ```
 //!
-//! The work: inputs in memory to a run; of each object all records on all kernels, all verdicts, all relocated files; every
-//! row is looked at. With a number, both do it in turns that often, and medians of the thread's CPU time are shown; with
+//! The work: inputs in memory to a run; of each object all records on all kernels, all verdicts, all relocated files with
+//! their programs; every row is looked at. With a number, both do it in turns that often, and medians of the thread's CPU time are shown; with
 //! `rust` or `c`, one does it once, for a tool that counts instructions.
 #![expect(clippy::print_stdout, reason = "a report for people")]
 #![expect(unsafe_code, reason = "it calls the functions as C does")]
@@ -63,6 +63,8 @@ fn through_rust(kernels: &Files, objects: &Files) -> Result<Sum, Box<dyn Error>>
         }
         for class in run.relocate(object)?.classes() {
             sum.bytes += class.file().unwrap_or_default().len();
+            let programs = class.programs().unwrap_or_default();
+            sum.bytes += programs.iter().map(|it| it.insns.len()).sum::<usize>();
         }
     }
     Ok(sum)
@@ -119,6 +121,9 @@ fn through_c(kernels: &Files, objects: &Files) -> Option<Sum> {
             btfleet_relocations_file(Some(&relocations), class, Some(&mut len));
             // SAFETY: written, whatever the answer is.
             sum.bytes += unsafe { len.assume_init() };
+            for program in 0..btfleet_relocations_program_count(Some(&relocations), class) {
+                sum.bytes += btfleet_relocations_program(Some(&relocations), class, program)?.insns_len;
+            }
         }
         // Of each class of kernels once.
         let mut seen = Vec::new();

@@ -1,10 +1,11 @@
 //! What rows point to, kept for as long as they are.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::ffi::{c_char, CStr};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use hashbrown::HashMap;
 
 use crate::border::c_string;
 
@@ -69,8 +70,39 @@ impl<T> Kept<T> {
     }
 }
 
+/// Rows in parts, each of which is made when it is first asked for. What they point to is kept for all of them together.
+pub(crate) struct KeptParts<T> {
+    parts: Vec<OnceLock<T>>,
+    keep: Mutex<Keep>,
+}
+
+impl<T> KeptParts<T> {
+    /// So many parts, none of them made.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { parts: (0..count).map(|_| OnceLock::new()).collect(), keep: Mutex::default() }
+    }
+
+    /// A part, made of what `found` gives if it is not made yet. Parts are found side by side, and made one by one.
+    pub(crate) fn part<R>(
+        &self,
+        number: usize,
+        found: impl FnOnce() -> R,
+        made: impl FnOnce(&mut Keep, R) -> T,
+    ) -> Option<&T> {
+        let make = || {
+            let found = found();
+            made(&mut self.keep.lock().unwrap_or_else(PoisonError::into_inner), found)
+        };
+        Some(self.parts.get(number)?.get_or_init(make))
+    }
+}
+
 // SAFETY: the pointers of the rows lead to what is kept beside them or to nothing; both move and go together, and nothing
 // of it changes once it is made.
 unsafe impl<T> Send for Kept<T> {}
 // SAFETY: the same; it can only be read.
 unsafe impl<T> Sync for Kept<T> {}
+// SAFETY: as above; what is kept later leaves what is there where it is.
+unsafe impl<T> Send for KeptParts<T> {}
+// SAFETY: parts are made under a lock, and can only be read then.
+unsafe impl<T> Sync for KeptParts<T> {}

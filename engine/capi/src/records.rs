@@ -3,14 +3,14 @@
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use btfleet_engine::embed::{Answers, OwnedRun};
 use btfleet_engine::report::{AnswerRow, RecordRow};
 use self_cell::self_cell;
 
 use crate::border::{free, value, Error, Status};
-use crate::keep::{Keep, Kept};
+use crate::keep::{Keep, Kept, KeptParts};
 use crate::run::{out, Run};
 
 /// What an object's file says of one CO-RE record.
@@ -113,17 +113,14 @@ self_cell!(
 pub struct Records {
     of_run: AnswersOfRun,
     records: Kept<Vec<Record>>,
-    /// By kernel; made when it is first asked for.
-    by_kernel: Vec<OnceLock<Kept<Vec<Answer>>>>,
+    by_kernel: KeptParts<Vec<Answer>>,
 }
 
 impl Records {
     fn answer(&self, kernel: usize, record: usize) -> Option<&Answer> {
-        let rows = self.by_kernel.get(kernel)?.get_or_init(|| {
-            let rows = self.of_run.borrow_dependent().on(kernel).unwrap_or_default();
-            Kept::new(|keep| rows.iter().map(|it| Answer::new(keep, it)).collect())
-        });
-        rows.rows().get(record)
+        let found = || self.of_run.borrow_dependent().on(kernel).unwrap_or_default();
+        let made = |keep: &mut Keep, rows: Vec<_>| rows.iter().map(|it| Answer::new(keep, it)).collect();
+        self.by_kernel.part(kernel, found, made)?.get(record)
     }
 }
 
@@ -200,7 +197,7 @@ pub extern "C" fn btfleet_run_resolve(
         let rows = of_run.borrow_dependent().records();
         let records = Kept::new(|keep| rows.iter().map(|it| Record::new(keep, it)).collect());
         let kernels = run.run.inputs().kernels.len();
-        Ok(Records { of_run, records, by_kernel: (0..kernels).map(|_| OnceLock::new()).collect() })
+        Ok(Records { of_run, records, by_kernel: KeptParts::new(kernels) })
     })
 }
 

@@ -3,14 +3,14 @@
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use btfleet_engine::embed::{Judgements, OwnedRun};
 use btfleet_engine::report::{FindingRow, VerdictRow};
 use self_cell::self_cell;
 
 use crate::border::{free, value, Error, Status};
-use crate::keep::{Keep, Kept};
+use crate::keep::{Keep, KeptParts};
 use crate::run::{or_minus_one, out, Run};
 
 /// Verdict on one program on one kernel.
@@ -96,19 +96,16 @@ self_cell!(
 /// Verdicts on the programs of one object. Any number of threads may use it at once.
 pub struct Verdicts {
     of_run: JudgementsOfRun,
-    /// By class of kernels; made when it is first asked for.
-    by_class: Vec<OnceLock<Kept<Vec<Verdict>>>>,
+    by_class: KeptParts<Vec<Verdict>>,
 }
 
 impl Verdicts {
     fn on(&self, kernel: usize) -> Option<&Vec<Verdict>> {
         let judgements = self.of_run.borrow_dependent();
         let class = (*judgements.verdicts().classes.of.get(kernel)?)?;
-        let rows = self.by_class.get(class as usize)?.get_or_init(|| {
-            let rows = judgements.on(kernel).unwrap_or_default();
-            Kept::new(|keep| rows.iter().map(|it| Verdict::new(keep, it)).collect())
-        });
-        Some(rows.rows())
+        let found = || judgements.on(kernel).unwrap_or_default();
+        let made = |keep: &mut Keep, rows: Vec<_>| rows.iter().map(|it| Verdict::new(keep, it)).collect();
+        self.by_class.part(class as usize, found, made)
     }
 }
 
@@ -182,7 +179,7 @@ pub extern "C" fn btfleet_run_check(
         let run = run.ok_or_else(|| Error::argument("the run is NULL"))?;
         let of_run = JudgementsOfRun::try_new(Arc::clone(&run.run), |it| it.check(object))?;
         let classes = of_run.borrow_dependent().verdicts().by_class.len();
-        Ok(Verdicts { of_run, by_class: (0..classes).map(|_| OnceLock::new()).collect() })
+        Ok(Verdicts { of_run, by_class: KeptParts::new(classes) })
     })
 }
 

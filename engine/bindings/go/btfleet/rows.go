@@ -192,7 +192,7 @@ func (m *maker) insn(data *C.uint8_t, length C.size_t) []byte {
 }
 
 // Check judges every program of an object on every kernel. Verdicts are by kernel, then by program; nil for a kernel that
-// the object cannot be judged on.
+// the object cannot be judged on. Kernels on which nothing differs share theirs.
 func (r *Run) Check(object int) ([][]Verdict, error) {
 	r.mutex.RLock()
 	defer r.mutex.RUnlock()
@@ -203,15 +203,23 @@ func (r *Run) Check(object int) ([][]Verdict, error) {
 	}
 	defer C.btfleet_verdicts_free(of)
 	all, m := make([][]Verdict, len(r.Kernels)), newMaker()
+	made := make(map[*C.btfleet_verdict][]Verdict)
 	for kernel := range all {
-		count := C.btfleet_verdicts_count(of, C.size_t(kernel))
-		if count > 0 {
-			all[kernel] = make([]Verdict, 0, int(count))
+		first := C.btfleet_verdicts_get(of, C.size_t(kernel), 0)
+		if first == nil {
+			continue
 		}
+		if known, ok := made[first]; ok {
+			all[kernel] = known
+			continue
+		}
+		count := C.btfleet_verdicts_count(of, C.size_t(kernel))
+		all[kernel] = make([]Verdict, 0, int(count))
 		for i := C.size_t(0); i < count; i++ {
 			row := C.btfleet_verdicts_get(of, C.size_t(kernel), i)
 			all[kernel] = append(all[kernel], m.verdict(row))
 		}
+		made[first] = all[kernel]
 	}
 	return all, r.checkPacks()
 }

@@ -4,7 +4,8 @@
 //	go run . ROUNDS RUST KERNEL... -- OBJECT...
 //
 // RUST is target/release/examples/overhead, see ../../../../capi/examples/overhead.rs. The work of both: inputs in memory to
-// a run; of each object all records on all kernels, all verdicts, all relocated files. Shown are medians of processor time.
+// a run; of each object all records on all kernels, all verdicts, all relocated files with their programs. Shown are medians
+// of processor time.
 package main
 
 import (
