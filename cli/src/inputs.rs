@@ -49,12 +49,12 @@ pub(crate) fn apart(inputs: Vec<KernelInput>) -> (Vec<KernelInput>, Vec<PathBuf>
 pub(crate) fn objects(args: &[OsString]) -> Result<Found<ObjectInput>, Failure> {
     let mut found = Found::default();
     for path in expand_lists_and_globs(args)? {
-        if oci::is_layout(&path) {
-            oci::images(&path, false, &mut found);
-        } else if path.is_dir() {
-            objects_in(&path, &mut found);
-        } else {
+        if !path.is_dir() {
             found.inputs.push(ObjectInput::named(path));
+        } else if oci::is_layout(&path) {
+            oci::images(&path, false, &mut found);
+        } else {
+            objects_in(&path, &mut found);
         }
     }
     Ok(found)

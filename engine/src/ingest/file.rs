@@ -1,7 +1,7 @@
 //! Files as they are opened: whole or as archives, whatever they are compressed with, within limits.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,8 @@ impl Intake {
     /// # Errors
     /// [`InputError`] with code `unreadable` or `over-limit`.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>, InputError> {
-        self.expanded(self.raw(path)?, path)
+        let (file, before) = open_regular(path)?;
+        self.expanded(self.rest(file, &before, Vec::new(), path)?, path)
     }
 
     /// Expands a file's bytes if they are compressed. `path` is for messages.
@@ -116,15 +117,19 @@ impl Intake {
     /// As for [`read`](Self::read).
     pub fn open(&self, path: &Path) -> Result<Opened, InputError> {
         let io = |error: io::Error| InputError::of_io(path, &error);
-        let mut input = BufReader::with_capacity(1 << 16, open_regular(path)?);
+        let (mut file, before) = open_regular(path)?;
         let mut head = Vec::with_capacity(HEAD_LEN);
-        input.by_ref().take(HEAD_LEN as u64).read_to_end(&mut head).map_err(io)?;
+        (&mut file).take(HEAD_LEN as u64).read_to_end(&mut head).map_err(io)?;
         let kind = match Compression::of(&head) {
             None => Kind::of(&head),
             // What is inside decides.
             Some(format) => Kind::of(&archive::first_of(format, path)),
         };
-        let Some(kind) = kind else { return self.read(path).map(Opened::Whole) };
+        let Some(kind) = kind else {
+            let data = self.rest(file, &before, head, path)?;
+            return self.expanded(data, path).map(Opened::Whole);
+        };
+        let input = BufReader::with_capacity(1 << 16, file);
         let input = archive::expand(Cursor::new(head).chain(input)).map_err(io)?;
         Ok(Opened::Archive(Archive { path: path.to_owned(), kind, input, limits: self.limits }))
     }
@@ -140,17 +145,32 @@ impl Intake {
         Ok(Opened::Archive(Archive { path: path.to_owned(), kind, input, limits: self.limits }))
     }
 
-    /// A file's bytes as they are.
-    fn raw(&self, path: &Path) -> Result<Vec<u8>, InputError> {
+    /// A file's bytes as they are. `data` is what was read of it, and `before` what was known of it before that.
+    fn rest(
+        &self,
+        mut file: File,
+        before: &Metadata,
+        mut data: Vec<u8>,
+        path: &Path,
+    ) -> Result<Vec<u8>, InputError> {
         let io = |error: io::Error| InputError::of_io(path, &error);
-        let mut file = open_regular(path)?;
-        let before = file.metadata().map_err(io)?;
-        if before.len() > self.limits.expanded {
-            return Err(io(OverLimit::Expanded(self.limits.expanded).into()));
+        let limit = self.limits.expanded;
+        let over_limit = || io(OverLimit::Expanded(limit).into());
+        if before.len() > limit {
+            return Err(over_limit());
         }
-        // Files of sysfs say how large they are too; one byte more finds the end without another allocation.
-        let mut data = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0).saturating_add(1));
-        (&mut file).take(self.limits.expanded.saturating_add(1)).read_to_end(&mut data).map_err(io)?;
+        // Nearly always a file is as long as it says: one read gets the rest, where a buffer that grows takes many. Files
+        // that the kernel makes up may say anything: whatever is behind that is read, too.
+        let start = data.len();
+        let said = usize::try_from(before.len()).unwrap_or(0).max(start);
+        data.resize(said, 0);
+        let got = fill(&mut file, data.get_mut(start..).unwrap_or_default()).map_err(io)?;
+        data.truncate(start + got);
+        let more = limit.saturating_add(1).saturating_sub(data.len() as u64);
+        (&mut file).take(more).read_to_end(&mut data).map_err(io)?;
+        if data.len() as u64 > limit {
+            return Err(over_limit());
+        }
         let after = file.metadata().map_err(io)?;
         if (before.len(), before.modified().ok()) != (after.len(), after.modified().ok()) {
             return Err(InputError::unreadable(path, "changed while it was read".into()));
@@ -159,20 +179,35 @@ impl Intake {
     }
 }
 
-/// Opens a regular file for reading. A device or pipe may never end.
-pub(super) fn open_regular(path: &Path) -> Result<File, InputError> {
+/// Reads until a buffer is full or the file ends. Returns how many **bytes** that were.
+fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while let Some(rest) = buffer.get_mut(got..).filter(|it| !it.is_empty()) {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(read) => got += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
+}
+
+/// Opens a regular file for reading, with what is known of it then. A device or pipe may never end.
+pub(super) fn open_regular(path: &Path) -> Result<(File, Metadata), InputError> {
     let unreadable = |what: &str| InputError::unreadable(path, what.into());
     let io = |error: io::Error| InputError::of_io(path, &error);
     // Before it is opened too: that of a pipe waits for a writer.
-    let check = |meta: &std::fs::Metadata| match () {
+    let check = |meta: &Metadata| match () {
         () if meta.is_dir() => Err(unreadable("is a directory")),
         () if !meta.is_file() => Err(unreadable("is not a regular file")),
         () => Ok(()),
     };
     check(&std::fs::metadata(path).map_err(io)?)?;
     let file = File::open(path).map_err(io)?;
-    check(&file.metadata().map_err(io)?)?;
-    Ok(file)
+    let meta = file.metadata().map_err(io)?;
+    check(&meta)?;
+    Ok((file, meta))
 }
 
 /// An error of a decoder, with the format's name in front. A limit speaks for itself.

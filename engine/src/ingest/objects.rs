@@ -208,7 +208,7 @@ impl Hidden {
 /// is not worth the memory that reading it as a whole takes.
 fn has_nothing_inside(path: &Path) -> bool {
     let is_object = path.extension().is_some_and(|it| it == "o");
-    let Some(mut file) = open_regular(path).ok().filter(|_| !is_object) else { return false };
+    let Some((mut file, _)) = open_regular(path).ok().filter(|_| !is_object) else { return false };
     let mut head = [0; 64];
     let has_head = file.read_exact(&mut head).is_ok() && head.starts_with(b"\x7fELF");
     has_head && !looks_like_object(&head) && has_signs(head.chain(file)).is_ok_and(|it| !it)
