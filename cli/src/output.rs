@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use anstream::adapter::StripBytes;
 use anstyle::{AnsiColor, Style};
 use btfleet_engine::embed::DamagedPack;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -77,22 +78,45 @@ impl From<io::Error> for Failure {
 
 /// Stdout, buffered; colours are dropped where they are not wanted.
 pub(crate) struct Output {
-    to: BufWriter<anstream::AutoStream<io::Stdout>>,
+    to: Stream,
     is_terminal: bool,
+}
+
+/// Pieces between colours are many, so that the buffer has to be behind what drops these.
+struct Stream {
+    to: BufWriter<io::Stdout>,
+    /// What drops colours, where they are not wanted.
+    strip: Option<StripBytes>,
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.strip {
+            None => self.to.write_all(bytes)?,
+            Some(strip) => strip.strip_next(bytes).try_for_each(|piece| self.to.write_all(piece))?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 impl Output {
     pub(crate) fn new() -> Self {
-        Self::over(anstream::AutoStream::auto(io::stdout()))
+        Self::over(anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never)
     }
 
     /// Stdout for bytes that are no text: none are dropped.
     pub(crate) fn binary() -> Self {
-        Self::over(anstream::AutoStream::always_ansi(io::stdout()))
+        Self::over(true)
     }
 
-    fn over(stream: anstream::AutoStream<io::Stdout>) -> Self {
-        Self { to: BufWriter::with_capacity(1 << 16, stream), is_terminal: io::stdout().is_terminal() }
+    fn over(has_colors: bool) -> Self {
+        let strip = if has_colors { None } else { Some(StripBytes::new()) };
+        let to = BufWriter::with_capacity(1 << 16, io::stdout());
+        Self { to: Stream { to, strip }, is_terminal: io::stdout().is_terminal() }
     }
 
     /// Bytes as they are: what machines read, or lines that are [`tamed`] already.
