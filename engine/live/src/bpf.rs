@@ -37,7 +37,8 @@ impl std::fmt::Display for Errno {
 
 impl std::error::Error for Errno {}
 
-/// The part of `union bpf_attr` that `BPF_PROG_LOAD` takes, up to what CO-RE needs.
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` takes, up to the signature. What is not used is zero, which older
+/// kernels take, too.
 #[repr(C)]
 #[derive(Default)]
 struct ProgLoadAttr {
@@ -67,8 +68,13 @@ struct ProgLoadAttr {
     core_relos: u64,
     core_relo_rec_size: u32,
     log_true_size: u32,
+    prog_token_fd: u32,
+    fd_array_cnt: u32,
+    signature: u64,
+    signature_size: u32,
+    keyring_id: i32,
 }
-const _: () = assert!(size_of::<ProgLoadAttr>() == 144);
+const _: () = assert!(size_of::<ProgLoadAttr>() == 168);
 
 /// The part that `BPF_BTF_LOAD` takes.
 #[repr(C)]
@@ -335,6 +341,8 @@ pub struct Program<'a> {
     pub attach_btf: Option<&'a OwnedFd>,
     /// What calls of kfuncs in modules number; the first is not used.
     pub fd_array: &'a [u32],
+    /// A detached PKCS #7 signature of the instructions, DER, and the keyring that has the key. Since 6.18.
+    pub signature: Option<(&'a [u8], i32)>,
 }
 
 /// What the kernel made of a program.
@@ -390,6 +398,10 @@ fn load_with(program: &Program<'_>, log_level: u32, log: &mut [u8]) -> Result<Ow
         fd_array: address(program.fd_array),
         ..ProgLoadAttr::default()
     };
+    if let Some((signature, keyring)) = program.signature {
+        (attr.signature, attr.signature_size) = (address(signature), count(signature.len()));
+        attr.keyring_id = keyring;
+    }
     if let Some(btf) = program.btf {
         attr.prog_btf_fd = raw(btf);
         (attr.func_info, attr.func_info_cnt) = (address(program.func_info), count(program.func_info.len()));
