@@ -7,7 +7,7 @@ use crate::args::Cli;
 use crate::pages;
 
 /// Other programs in such lines. Tests of their own run what matters of it.
-const OTHERS: [(&str, &str); 15] = [
+const OTHERS: [(&str, &str); 16] = [
     ("./check", "the example in C, which engine/capi/tests run"),
     ("apt-get", "packages of Debian; .ci/run"),
     ("sed", "the name of a package in what apt-cache prints"),
@@ -20,6 +20,7 @@ const OTHERS: [(&str, &str); 15] = [
     ("go", "the example in Go, which engine/capi/tests run"),
     ("ldd", "a look at what was built"),
     ("maturin", "engine/python/tests/run builds the package"),
+    ("openssl", "cli/tests/signed.rs signs with it"),
     ("pip", "engine/python/tests/run builds the package"),
     ("python3", "the applier of patches, which cli/tests/patches.rs runs"),
     ("strip", "no line tables"),
