@@ -1,7 +1,5 @@
 //! `--loader`: which loader that means for each kernel that was typed.
 
-use std::fs;
-
 use btfleet_engine::dialect::Release;
 use btfleet_engine::embed::{Loaders, NamedObject};
 
@@ -27,8 +25,7 @@ pub(crate) fn note_skeletons(loaders: &Loaders, objects: &[NamedObject<'_>]) {
 /// The release that a kernel's name has; of the running kernel, its own.
 pub(crate) fn release_in_name(name: &str) -> Option<Release> {
     if name == "live" {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease");
-        release.ok().and_then(|it| Release::parse(it.trim()))
+        Release::running()
     } else {
         // Behind the first comma stand modules.
         name.split(',').next().and_then(Release::in_name)

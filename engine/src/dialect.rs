@@ -28,7 +28,7 @@
 //! Source: `kernel/bpf/btf.c` and `tools/lib/bpf/relo_core.c`, Linux; `src/btf/relocation.rs`, aya-obj; `btf/core.go`,
 //! cilium/ebpf; spec sections 5.5, 11.2 and 14.
 
-use std::fmt;
+use std::{fmt, fs};
 
 use crate::btf::{Flavors, Sizes};
 
@@ -113,6 +113,26 @@ impl Release {
         ends.then_some(Self { major, minor, patch })
     }
 
+    /// The release of the running kernel. What it calls itself may have less than the whole truth; distributions of which that
+    /// is so say it elsewhere.
+    ///
+    /// Source: `get_kernel_version`, libbpf.
+    pub fn running() -> Option<Self> {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        Self::told(
+            &read("/proc/version_signature"),
+            &read("/proc/sys/kernel/version"),
+            &read("/proc/sys/kernel/osrelease"),
+        )
+    }
+
+    /// `signature`: of Ubuntu's kernels, with the release at its end; `version`: of Debian's, with the release behind that word.
+    fn told(signature: &str, version: &str, release: &str) -> Option<Self> {
+        let ubuntu = signature.split_whitespace().next_back().and_then(Self::parse);
+        let debian = || version.split_once("Debian ").and_then(|(_, it)| Self::parse(it));
+        ubuntu.or_else(debian).or_else(|| Self::parse(release.trim()))
+    }
+
     /// The release in a kernel's name: the first that stands in the last part of the path that has one.
     ///
     /// Names of packages may have less than the whole truth: Debian's `6.1.0-50-cloud-amd64` is some 6.1.y.
@@ -193,13 +213,22 @@ pub mod releases {
     pub const ELEMENT_WIDTH: Since = Since::release(6, 15);
 
     /// An instruction that cannot be relocated is an error even where it would be poisoned; before, the poison came
-    /// first. Sources of 6.1.192 and 6.12.117 of November 2026 have it, the running 6.18.44 has not, nor has libbpf
-    /// of July 2026. That it came with 7.3 and after 6.18.44, and not to other series, is a guess. Compilers make no
-    /// code for which it matters.
+    /// first. Of those that were run, 6.1.192, 6.12.117, 7.2.9, 7.2.12 and 7.3.4 have it, 6.18.44 and 7.2.6 have not, nor
+    /// has libbpf of July 2026. What is between, and that it came after 6.18.44 and not to other series, is a guess.
+    /// Compilers make no code for which it matters.
     pub const CLASS_BEFORE_POISON: Since = Since {
         first: Release::new(7, 3, 0),
-        backports: &[Release::new(6, 1, 192), Release::new(6, 12, 117), Release::new(6, 18, 45)],
+        backports: &[
+            Release::new(6, 1, 192),
+            Release::new(6, 12, 117),
+            Release::new(6, 18, 45),
+            Release::new(7, 2, 9),
+        ],
     };
+
+    /// It applies the records of programs that have neither function nor line information; before, it passes over them.
+    /// Of those that were run, 6.18.44, 7.2.6 and 7.2.12 do not, 7.3.4 does.
+    pub const RECORDS_ALONE: Since = Since::release(7, 3);
 }
 
 /// How a decided relocation gets into an instruction.
@@ -488,6 +517,15 @@ mod tests {
             let wanted = release.map(|(major, minor, patch)| Release { major, minor, patch });
             assert_eq!(Release::in_name(name), wanted, "{name}");
         }
+        let told = |signature: &str, version: &str, release: &str| {
+            Release::told(signature, version, release).map(|it| it.to_string())
+        };
+        let debian = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-02)";
+        assert_eq!(told("", debian, "6.1.0-56-cloud-amd64\n"), Some("6.1.192".into()));
+        let ubuntu = "Ubuntu 5.15.0-91.101-generic 5.15.131\n";
+        assert_eq!(told(ubuntu, "#101-Ubuntu SMP", "5.15.0-91-generic"), Some("5.15.131".into()));
+        assert_eq!(told("", "#1 SMP Mon Nov 23", "6.18.44\n"), Some("6.18.44".into()));
+        assert_eq!(told("", "#1 SMP Debian sid", "7.0.3"), Some("7.0.3".into()));
         assert_eq!(Release::parse("6.12rc1"), None);
         assert_eq!(Release::parse("6.12-rc1"), Release::parse("6.12"));
     }

@@ -6,6 +6,7 @@
 //! Source: `bpf_object__reloc_code`, `reloc_prog_func_and_line_info`, `bpf_gen__prog_load`, libbpf; `struct
 //! bpf_core_relo`, `struct bpf_func_info`, `struct bpf_line_info`, Linux; spec 2.5 and 11.
 
+use crate::dialect::{Release, releases};
 use crate::format::insn::{CALL, INSN_LEN, Insn};
 use crate::object::{Object, PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_KFUNC_CALL, Reference};
 use crate::reach::Image;
@@ -95,10 +96,15 @@ impl ProgLoad {
         Ok(insns)
     }
 
-    /// Whether a kernel that is given all of it applies the records: it passes over them where there is neither function
-    /// nor line information.
+    /// Whether any kernel that is given all of it applies the records: before 7.3 they pass over them where there is neither
+    /// function nor line information.
     pub fn is_relocated_by_kernel(&self) -> bool {
         !self.func_info.is_empty() || !self.line_info.is_empty()
+    }
+
+    /// Whether a kernel of this release does.
+    pub fn is_relocated_by(&self, release: Release) -> bool {
+        self.is_relocated_by_kernel() || releases::RECORDS_ALONE.holds_for(release)
     }
 
     fn add_info(&mut self, object: &Object<'_>, image: &Image) {

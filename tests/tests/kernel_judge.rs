@@ -51,9 +51,7 @@ fn find_live() -> Result<Live, String> {
     }
     let vmlinux =
         fs::read("/sys/kernel/btf/vmlinux").map_err(|error| format!("no BTF of vmlinux: {error}"))?;
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|error| error.to_string())?;
-    let release =
-        Release::parse(release.trim()).ok_or_else(|| format!("its release is {}", release.trim()))?;
+    let release = Release::running().ok_or("it does not say its release")?;
     let loader = Loader::Kernel(release);
     if let Some(why) = loader.unsupported() {
         return Err(why.into());

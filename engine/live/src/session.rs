@@ -144,9 +144,9 @@ impl<'k, 'data> Session<'k, 'data> {
         if records == 0 {
             return nothing("it has no CO-RE records");
         }
-        if !load.is_relocated_by_kernel() {
+        if !self.known.release.is_some_and(|it| load.is_relocated_by(it)) {
             return nothing(
-                "it has neither function nor line information, without which the kernel ignores records",
+                "it has neither function nor line information, without which kernels before 7.3 ignore records",
             );
         }
         let Some(of) = object.programs().get(program) else { return nothing("it is not there") };

@@ -4,7 +4,7 @@
 
 use crate::batch::outcomes;
 use crate::btf::essential_name;
-use crate::dialect::Loader;
+use crate::dialect::{Loader, Release};
 use crate::fleet::Modules;
 use crate::format::btf_ext::RelocKind;
 use crate::kernel::Kernel;
@@ -33,19 +33,19 @@ pub(super) fn quirks(
     if let Some(theirs) = by_libbpf.get(record).filter(|it| code(it) != code(outcome)) {
         quirks.push(format!("libbpf answers otherwise: {}", code(theirs)));
     }
-    if matches!(loader, Loader::Kernel(_)) {
-        quirks.extend(of_kernel(object, reloc, record));
+    if let Loader::Kernel(release) = loader {
+        quirks.extend(of_kernel(release, object, reloc, record));
     }
     quirks
 }
 
-fn of_kernel(object: &Object<'_>, reloc: &Reloc<'_>, record: usize) -> Vec<String> {
+fn of_kernel(release: Release, object: &Object<'_>, reloc: &Reloc<'_>, record: usize) -> Vec<String> {
     let mut quirks = Vec::new();
     for (number, program) in object.programs().iter().enumerate().filter(|(_, it)| !it.is_subprogram) {
         let load = ProgLoad::new(object, number);
-        if load.records.contains(&record) && !load.is_relocated_by_kernel() {
+        if load.records.contains(&record) && !load.is_relocated_by(release) {
             quirks.push(format!(
-                "{} has neither function nor line information: the kernel passes over its CO-RE records, and the \
+                "{} has neither function nor line information: kernels before 7.3 pass over its CO-RE records, and the \
                  instruction stays as it was compiled",
                 String::from_utf8_lossy(program.name)
             ));
