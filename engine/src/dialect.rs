@@ -538,6 +538,9 @@ mod tests {
             ["6.1.191", "6.1.192", "6.2.300", "6.12.116", "6.12.117"].map(holds),
             [false, true, false, false, true]
         );
-        assert_eq!(["6.18.44", "7.2.12", "7.3", "8.0"].map(holds), [false, false, true, true]);
+        assert_eq!(
+            ["6.18.44", "7.2.6", "7.2.9", "7.2.12", "7.3", "8.0"].map(holds),
+            [false, false, true, true, true, true]
+        );
     }
 }
