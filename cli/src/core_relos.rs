@@ -123,7 +123,7 @@ fn program_row(object: &Object<'_>, load: &ProgLoad) -> ProgramRow {
         func_info: load.func_info.clone(),
         line_info: load.line_info.clone(),
         core_relos: load.core_relos.clone(),
-        relocated_by_kernel: load.is_relocated_by_kernel(),
+        relocated_by_kernel: load.is_relocated_by(None),
         references: load.references.iter().map(|it| reference_row(object, *it)).collect(),
     }
 }

@@ -9,19 +9,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use btfleet_engine::btf::essential_name;
-use btfleet_engine::format::btf::Kind;
 use btfleet_engine::ingest::{Intake, KernelFiles, KernelSource};
-use btfleet_engine::kernel::Kernel;
-use btfleet_engine::object::{Object, OpsMember};
+use btfleet_engine::object::Object;
+use btfleet_engine::report::Known;
+use btfleet_live::Session;
 use btfleet_live::bpf::{self, Errno, Program};
 use serde_json::Value;
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// Some of its programs have neither maps nor symbols of the kernel.
 const OBJECT: &str = "../workloads/samples/objects/tcp_cong.bpf.o";
-/// `BPF_PROG_TYPE_STRUCT_OPS`.
-const STRUCT_OPS: u32 = 27;
 /// `KEY_SPEC_THREAD_KEYRING`: it is the test's own, and goes with its thread.
 const KEYRING: i32 = -1;
 
@@ -74,21 +71,6 @@ fn trust(certificate: &[u8]) -> std::io::Result<()> {
     if key < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The kernel's struct that a program is a function of, and the number of the member.
-fn place(object: &Object<'_>, kernel: &Kernel<'_>, program: &str) -> Option<(u32, u32)> {
-    let number = object.programs().iter().position(|it| it.name == program.as_bytes())?;
-    let (ours, theirs) = (object.btf()?, &kernel.vmlinux.btf);
-    let (map, member) = object
-        .struct_ops()
-        .iter()
-        .find_map(|map| Some((map, map.members.iter().position(|it| *it == OpsMember::Program(number))?)))?;
-    let ty = ours.ty(map.type_id)?;
-    let id = kernel.vmlinux.named(essential_name(ours.name(ty.name_off)), Kind::Struct)?;
-    let member = ours.name(ty.member(u32::try_from(member).ok()?)?.name_off);
-    let index = theirs.ty(id)?.members().position(|it| theirs.name_is(it.name_off, member))?;
-    Some((id.0, index.try_into().ok()?))
-}
-
 /// Check that payloads are taken as they stand, and, where kernels check signatures, with one of theirs and no other.
 #[test]
 fn the_running_kernel_takes_what_was_signed() {
@@ -97,6 +79,10 @@ fn the_running_kernel_takes_what_was_signed() {
         return skipped("the running kernel has no BTF");
     };
     let kernel = files.parse().unwrap().0;
+    let session = match Session::new(&kernel, Known::new(&kernel, None, None)) {
+        Ok(session) => session,
+        Err(errno) => return skipped(&format!("bpf() is refused: {errno}")),
+    };
     let object = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(OBJECT).canonicalize().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let out = Command::new(env!("CARGO_BIN_EXE_btfleet"))
@@ -123,14 +109,13 @@ fn the_running_kernel_takes_what_was_signed() {
     assert_eq!(payloads.len(), 3);
     let mut unsigned = Vec::new();
     for (name, _, insns) in &payloads {
-        let Some((attach_btf_id, attach_type)) = place(&object, &kernel, name) else {
-            return skipped("the running kernel has no tcp_congestion_ops");
+        let number = object.programs().iter().position(|it| it.name == name.as_bytes()).unwrap();
+        let program = match session.loaded_as(&object, number) {
+            Ok(known) => Program { insns, license: b"GPL", ..known },
+            Err(why) => return skipped(&format!("{name}: {why}")),
         };
-        let (prog_type, license) = (STRUCT_OPS, &b"GPL"[..]);
-        let program = Program { prog_type, attach_btf_id, attach_type, insns, license, ..Program::default() };
         match bpf::load(&program).errno {
             None => unsigned.push(program),
-            Some(Errno(1)) => return skipped("this user may not load programs"),
             Some(errno) => panic!("{name}: {errno}\n{}", bpf::log(&program)),
         }
     }

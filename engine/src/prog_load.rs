@@ -38,7 +38,7 @@ impl ProgLoad {
     /// Links entry program number `program` of an object.
     ///
     /// The types and strings that the records mean are those of the object's `.BTF`. The kernel looks at CO-RE records
-    /// only if there is function or line information, too (QUIRK of the kernel): see [`Self::is_relocated_by_kernel`].
+    /// only if there is function or line information, too (QUIRK of the kernel): see [`Self::is_relocated_by`].
     pub fn new(object: &Object<'_>, program: usize) -> Self {
         let image = Image::link(object, program);
         let mut this = Self {
@@ -96,15 +96,12 @@ impl ProgLoad {
         Ok(insns)
     }
 
-    /// Whether any kernel that is given all of it applies the records: before 7.3 they pass over them where there is neither
-    /// function nor line information.
-    pub fn is_relocated_by_kernel(&self) -> bool {
-        !self.func_info.is_empty() || !self.line_info.is_empty()
-    }
-
-    /// Whether a kernel of this release does.
-    pub fn is_relocated_by(&self, release: Release) -> bool {
-        self.is_relocated_by_kernel() || releases::RECORDS_ALONE.holds_for(release)
+    /// Whether a kernel that is given all of it applies the records, any kernel if its release is not known: before 7.3 they
+    /// pass over them where there is neither function nor line information.
+    pub fn is_relocated_by(&self, release: Option<Release>) -> bool {
+        !self.func_info.is_empty()
+            || !self.line_info.is_empty()
+            || release.is_some_and(|it| releases::RECORDS_ALONE.holds_for(it))
     }
 
     fn add_info(&mut self, object: &Object<'_>, image: &Image) {

@@ -24,8 +24,7 @@ fn on_running_kernel(what: impl Fn(&Session<'_, '_>, &Kernel<'_>, Release)) {
         Ok(bytes) => bytes,
         Err(error) => return not(format!("no BTF of vmlinux: {error}")),
     };
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let Some(release) = Release::parse(release.trim()) else { return not("its release is not known".into()) };
+    let Some(release) = Release::running() else { return not("its release is not known".into()) };
     if let Some(why) = Loader::Kernel(release).unsupported() {
         return not(why.into());
     }

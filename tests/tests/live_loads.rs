@@ -38,8 +38,7 @@ struct Live {
 
 /// The running kernel; says why there is nothing to compare with, if so.
 fn live(purpose: &str) -> Option<Live> {
-    let name = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let Some(release) = Release::parse(name.trim()) else {
+    let Some(release) = Release::running() else {
         skip(&format!("the running kernel has no release that we know: {purpose}"));
         return None;
     };

@@ -12,8 +12,6 @@ mod generate;
 #[path = "reach_verifier/random.rs"]
 mod random;
 
-use std::fs;
-
 use btfleet_engine::dialect::Release;
 
 /// The running kernel's release.
@@ -21,6 +19,5 @@ fn release() -> Result<Release, String> {
     if cfg!(target_endian = "big") {
         return Err("the programs are made for little-endian machines".into());
     }
-    let name = fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|error| error.to_string())?;
-    Release::parse(name.trim()).ok_or_else(|| format!("the running kernel's release is {}", name.trim()))
+    Release::running().ok_or_else(|| "the running kernel does not say its release".into())
 }

@@ -71,9 +71,8 @@ impl<'k, 'data> Session<'k, 'data> {
     /// # Errors
     /// If the kernel does not let us load programs.
     pub fn new(kernel: &'k Kernel<'data>, known: Known) -> Result<Self, Errno> {
-        let exit_0 = Program { license: b"GPL", insns: &EXIT_0, ..Program::default() };
-        let ProgType { prog_type, attach_type, .. } = ProgType::NEUTRAL;
-        match bpf::load(&Program { prog_type, attach_type, ..exit_0 }).errno {
+        let exit_0 = Program { license: b"GPL", insns: &EXIT_0, ..loaded_as(ProgType::NEUTRAL, None) };
+        match bpf::load(&exit_0).errno {
             Some(errno) => Err(errno),
             None => Ok(Self { running: Running::new(kernel), known }),
         }
@@ -144,7 +143,7 @@ impl<'k, 'data> Session<'k, 'data> {
         if records == 0 {
             return nothing("it has no CO-RE records");
         }
-        if !self.known.release.is_some_and(|it| load.is_relocated_by(it)) {
+        if !load.is_relocated_by(self.known.release) {
             return nothing(
                 "it has neither function nor line information, without which kernels before 7.3 ignore records",
             );
@@ -154,46 +153,41 @@ impl<'k, 'data> Session<'k, 'data> {
         let missing = self.fill_in(object, &mut load, prepared, &mut fd_array);
         // What is not known to be loadable is relocated all the same, as a program that attaches to nothing: then what
         // the kernel says of records is compared, and not whether it takes the program.
-        let (unknown, ty, attach) = self.type_of(object, program);
+        let (unknown, loaded_as) = match self.loaded_as(object, program) {
+            Ok(known) => (None, known),
+            Err(why) => (Some(why), loaded_as(ProgType::NEUTRAL, None)),
+        };
         let spec = Program {
-            prog_type: ty.prog_type,
-            attach_type: ty.attach_type,
-            flags: ty.flags,
             license: prepared.places.license,
             name: of.name,
             btf: prepared.btf.as_ref(),
             func_info: &load.func_info,
             line_info: &load.line_info,
-            attach_btf_id: attach.map_or(0, |it| it.id.0),
-            attach_btf: attach.and_then(|it| it.module),
             fd_array: &fd_array,
-            ..Program::default()
+            ..loaded_as
         };
         let (compared, why, findings) = compare(&spec, &load, outcomes, missing.or(unknown));
         Judged { program, records, compared, why, findings }
     }
 
-    /// The type to load a program as, and what it attaches to; with why it cannot be loaded as what it is, if so.
-    fn type_of(&self, object: &Object<'_>, program: usize) -> (Option<String>, ProgType, Option<Found<'_>>) {
+    /// What the section of a program says of loading it: its type, and what it attaches to.
+    ///
+    /// # Errors
+    /// Why it cannot be loaded as what it is.
+    pub fn loaded_as(&self, object: &Object<'_>, program: usize) -> Result<Program<'_>, String> {
         let of = object.programs().get(program);
         let section = of.map(|it| it.section).unwrap_or_default();
-        let Some(mut ty) = ProgType::of_section(section) else {
-            return (Some("its section stands for no type of program".into()), ProgType::NEUTRAL, None);
+        let mut ty = ProgType::of_section(section).ok_or("its section stands for no type of program")?;
+        let attach = if ty.prog_type == ProgType::STRUCT_OPS {
+            let (found, member) =
+                self.running.struct_ops(object, program).ok_or("the kernel has no such struct_ops")?;
+            ty.attach_type = member;
+            Some(found)
+        } else {
+            let target = of.and_then(|it| it.attach.as_ref());
+            target.map_or(Ok(None), |it| self.running.attach(it))?
         };
-        if ty.prog_type == ProgType::STRUCT_OPS {
-            return match self.running.struct_ops(object, program) {
-                Some((found, member)) => {
-                    ty.attach_type = member;
-                    (None, ty, Some(found))
-                }
-                None => (Some("the kernel has no such struct_ops".into()), ProgType::NEUTRAL, None),
-            };
-        }
-        match of.and_then(|it| it.attach.as_ref()).map(|it| self.running.attach(it)) {
-            None => (None, ty, None),
-            Some(Ok(found)) => (None, ty, found),
-            Some(Err(why)) => (Some(why), ProgType::NEUTRAL, None),
-        }
+        Ok(loaded_as(ty, attach))
     }
 
     /// Fills in what instructions refer to. What is not there is left open; says which kernel function, if one is not.
@@ -285,6 +279,17 @@ impl<'k, 'data> Session<'k, 'data> {
                 }
             }
         }
+    }
+}
+
+fn loaded_as(ty: ProgType, attach: Option<Found<'_>>) -> Program<'_> {
+    Program {
+        prog_type: ty.prog_type,
+        attach_type: ty.attach_type,
+        flags: ty.flags,
+        attach_btf_id: attach.map_or(0, |it| it.id.0),
+        attach_btf: attach.and_then(|it| it.module),
+        ..Program::default()
     }
 }
 

@@ -43,7 +43,7 @@ fn of_kernel(release: Release, object: &Object<'_>, reloc: &Reloc<'_>, record: u
     let mut quirks = Vec::new();
     for (number, program) in object.programs().iter().enumerate().filter(|(_, it)| !it.is_subprogram) {
         let load = ProgLoad::new(object, number);
-        if load.records.contains(&record) && !load.is_relocated_by(release) {
+        if load.records.contains(&record) && !load.is_relocated_by(Some(release)) {
             quirks.push(format!(
                 "{} has neither function nor line information: kernels before 7.3 pass over its CO-RE records, and the \
                  instruction stays as it was compiled",

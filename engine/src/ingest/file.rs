@@ -98,7 +98,7 @@ impl Intake {
     /// [`InputError`] with code `unreadable` or `over-limit`.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>, InputError> {
         let (file, before) = open_regular(path)?;
-        self.expanded(self.rest(file, &before, Vec::new(), path)?, path)
+        self.expanded(self.rest(&file, &before, &[], path)?, path)
     }
 
     /// Expands a file's bytes if they are compressed. `path` is for messages.
@@ -126,7 +126,7 @@ impl Intake {
             Some(format) => Kind::of(&archive::first_of(format, path)),
         };
         let Some(kind) = kind else {
-            let data = self.rest(file, &before, head, path)?;
+            let data = self.rest(&file, &before, &head, path)?;
             return self.expanded(data, path).map(Opened::Whole);
         };
         let input = BufReader::with_capacity(1 << 16, file);
@@ -145,14 +145,8 @@ impl Intake {
         Ok(Opened::Archive(Archive { path: path.to_owned(), kind, input, limits: self.limits }))
     }
 
-    /// A file's bytes as they are. `data` is what was read of it, and `before` what was known of it before that.
-    fn rest(
-        &self,
-        mut file: File,
-        before: &Metadata,
-        mut data: Vec<u8>,
-        path: &Path,
-    ) -> Result<Vec<u8>, InputError> {
+    /// A file's bytes as they are. `head` is what was read of it, and `before` what was known of it before that.
+    fn rest(&self, file: &File, before: &Metadata, head: &[u8], path: &Path) -> Result<Vec<u8>, InputError> {
         let io = |error: io::Error| InputError::of_io(path, &error);
         let limit = self.limits.expanded;
         let over_limit = || io(OverLimit::Expanded(limit).into());
@@ -161,13 +155,12 @@ impl Intake {
         }
         // Nearly always a file is as long as it says: one read gets the rest, where a buffer that grows takes many. Files
         // that the kernel makes up may say anything: whatever is behind that is read, too.
-        let start = data.len();
-        let said = usize::try_from(before.len()).unwrap_or(0).max(start);
-        data.resize(said, 0);
-        let got = fill(&mut file, data.get_mut(start..).unwrap_or_default()).map_err(io)?;
-        data.truncate(start + got);
+        let mut input = head.chain(file);
+        let mut data = vec![0; usize::try_from(before.len()).unwrap_or(0)];
+        let got = fill(&mut input, &mut data).map_err(io)?;
+        data.truncate(got);
         let more = limit.saturating_add(1).saturating_sub(data.len() as u64);
-        (&mut file).take(more).read_to_end(&mut data).map_err(io)?;
+        input.take(more).read_to_end(&mut data).map_err(io)?;
         if data.len() as u64 > limit {
             return Err(over_limit());
         }
@@ -179,11 +172,11 @@ impl Intake {
     }
 }
 
-/// Reads until a buffer is full or the file ends. Returns how many **bytes** that were.
-fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads until a buffer is full or there is no more. Returns how many **bytes** that were.
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut got = 0;
     while let Some(rest) = buffer.get_mut(got..).filter(|it| !it.is_empty()) {
-        match file.read(rest) {
+        match input.read(rest) {
             Ok(0) => break,
             Ok(read) => got += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
